@@ -1,0 +1,55 @@
+# Each target makes .venv first if it is missing or out of date; nothing else has to be installed or done before.
+# PYTHON=python3.12 chooses the interpreter, ARGS="..." is handed on to demo, attacks and bench.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST := $(BIN)/pytest -p no:cacheprovider --numprocesses auto --dist loadgroup
+
+# Where a line or branch that no test reaches is a hole in the security argument.
+COVERAGE_FLOOR := 95
+COVERED := protocol/mcbn_protocol broker/mcbn_broker/appraisal broker/mcbn_broker/attestation
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check attacks bench lock clean environment
+
+help: ## show these targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target text; do \
+	    printf '%-14s %s\n' "$$target" "$$text"; \
+	done
+
+demo: environment ## show the whole system at work on this machine
+	@$(BIN)/mcbn-simulator demo $(ARGS)
+
+# Each run has coverage data of its own, so that two at once in one clone do not mix.
+test: check ## run the checks, then every test, then the coverage floor
+	@data=$$(mktemp -d) || exit 1; trap 'rm -rf "$$data"' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
+	export COVERAGE_FILE="$$data/coverage"; \
+	$(PYTEST) --cov --cov-branch --cov-report= && \
+	$(BIN)/coverage json --quiet -o "$$data/coverage.json" && \
+	$(BIN)/python tools/check_coverage.py "$$data/coverage.json" $(COVERAGE_FLOOR) $(COVERED)
+
+check: environment ## lint, format, types, import contracts, lock freshness
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo 'Unformatted files: see $(BIN)/ruff format --diff' >&2; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache --no-logo
+	@$(BIN)/python tools/check_locks.py
+	@$(BIN)/python tools/generate_reference.py --check
+
+attacks: environment ## run the tests that are named for an attack
+	@$(PYTEST) tests/attacks $(ARGS)
+
+bench: environment ## measure what the parts cost
+	@$(BIN)/python bench/run.py $(ARGS)
+
+lock: environment ## make the lock files anew; ARGS=--upgrade takes the newest versions
+	@$(BIN)/python tools/lock.py $(ARGS)
+
+clean: ## remove .venv, caches and everything else that was made here
+	@rm -rf .venv .coverage .coverage.* htmlcov build dist
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+environment:
+	@command -v "$(PYTHON)" >/dev/null || { echo 'There is no $(PYTHON): install Python 3.11, 3.12 or 3.13.' >&2; exit 1; }
+	@"$(PYTHON)" tools/bootstrap.py

@@ -1,0 +1,1 @@
+"""The HTTP API that workloads speak, and the operator's health page beside it."""

@@ -1,0 +1,143 @@
+"""Runs one broker until SIGTERM: builds its parts, listens, tells systemd, and finishes what is in flight."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator
+
+from mcbn_broker.api.health import create_health
+from mcbn_broker.api.routes import create_api
+from mcbn_broker.app.listeners import Server, address_of, bind, broker_server, health_server
+from mcbn_broker.app.notify import handed_over, notify, watchdog_seconds
+from mcbn_broker.app.policy_file import PolicyFile
+from mcbn_broker.app.watch import Watch
+from mcbn_broker.attestation.confidential_space import (
+    LEEWAY_SECONDS,
+    MAXIMUM_AGE_SECONDS,
+    ConfidentialSpaceVerifier,
+)
+from mcbn_broker.attestation.fetching import new_client
+from mcbn_broker.attestation.key_sets import KeySetLimits, KeySets
+from mcbn_broker.keystore.home import Home
+from mcbn_broker.keystore.kek import load_kek
+from mcbn_broker.keystore.serve_lock import serve_lock
+from mcbn_broker.release.service import ReleaseService
+from mcbn_broker.settings import Settings
+from mcbn_broker.storage.ledger import GroupLedger
+from mcbn_broker.storage.store import Store
+from mcbn_broker.telemetry.logs import configure_logs, logger
+from mcbn_broker.telemetry.metrics import Metrics
+
+
+def serve(settings: Settings) -> int:
+    """Run the broker until SIGTERM or SIGINT.
+
+    Returns:
+        The exit status, 0 after an orderly stop.
+
+    Raises:
+        BrokerError: It could not be started; the text says what to do.
+    """
+    configure_logs(settings.log_level)
+    home = Home.open(settings.data_dir, load_kek(settings.kek_file, settings.data_dir))
+    with serve_lock(home.root), Store.open(home, clock=lambda: int(time.time())) as store:
+        if store.opened.new_incarnation is not None:
+            logger().error("NEW INCARNATION, CONSENT PAUSED", detail=store.opened.new_incarnation)
+        with asyncio.Runner(loop_factory=_loop_factory) as runner:
+            runner.run(_run(settings, home, store))
+    return 0
+
+
+def _loop_factory() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # noqa: PLC0415  # optional: the extra `speedups`
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def _run(settings: Settings, home: Home, store: Store) -> None:
+    policy = PolicyFile(home.policy_path)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, policy.reload)
+    async with _service(settings, home, store, policy) as (service, key_sets):
+        watch = Watch(service, store, key_sets)
+        metrics = _metrics(watch)
+        broker = broker_server(create_api(service, settings, metrics), settings)
+        health = health_server(create_health(watch.parts, metrics), settings)
+        await watch.look()  # before the key sets are refreshed: else nothing is followed yet, and they wait
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(job)
+                for job in (service.housekeeping(), watch.look_forever(), key_sets.refresh_forever(), _watchdog())
+            ]
+            await _listen(tasks, settings, broker, health)
+            await stop.wait()
+            logger().info("stopping", in_flight=len(broker.server_state.tasks))
+            notify("STOPPING=1", os.environ)
+            await broker.stop()
+            await health.stop()
+            for task in background:
+                task.cancel()
+    logger().info("stopped")
+
+
+@contextlib.asynccontextmanager
+async def _service(
+    settings: Settings, home: Home, store: Store, policy: PolicyFile
+) -> AsyncIterator[tuple[ReleaseService, KeySets]]:
+    client = new_client()
+    key_sets = KeySets(client, limits=KeySetLimits(), clock=time.monotonic, sleep=asyncio.sleep, jitter=random.random)
+    service = ReleaseService(
+        participant=home.identity.name,
+        roster=home.roster(),
+        release_key=home.release_key,
+        challenge_key=home.challenge_key,
+        store=store,
+        ledger=GroupLedger(store),
+        verifier=ConfidentialSpaceVerifier(
+            key_sets, maximum_age_seconds=MAXIMUM_AGE_SECONDS, leeway_seconds=LEEWAY_SECONDS
+        ),
+        policy=policy.current,
+        clock=lambda: int(time.time()),
+        random=os.urandom,
+        challenge_seconds=settings.challenge_seconds,
+    )
+    try:
+        yield service, key_sets
+    finally:
+        await service.aclose()
+        await key_sets.aclose()
+        await client.aclose()
+
+
+def _metrics(watch: Watch) -> Metrics:
+    metrics = Metrics()
+    metrics.gauge("mcbn_consent", "1 if the participant allows releases, 0 if it has paused.", watch.consent)
+    metrics.gauge("mcbn_key_set_age_seconds", "Age of the oldest attestation key set in use.", watch.key_set_age)
+    return metrics
+
+
+async def _listen(tasks: asyncio.TaskGroup, settings: Settings, broker: Server, health: Server) -> None:
+    sockets = handed_over(os.environ)
+    workloads = sockets.get("broker") or bind(settings.listen)
+    operator = sockets.get("health") or bind(settings.health_listen)
+    addresses = {"address": address_of(workloads), "health": address_of(operator)}
+    for server, listener in ((broker, workloads), (health, operator)):
+        tasks.create_task(server.serve(sockets=[listener]))
+        await server.listening.wait()
+    logger().info("listening", tls=settings.tls_certificate is not None, **addresses)
+    notify("READY=1", os.environ)
+
+
+async def _watchdog() -> None:
+    seconds = watchdog_seconds(os.environ)
+    while seconds is not None:
+        notify("WATCHDOG=1", os.environ)
+        await asyncio.sleep(seconds)

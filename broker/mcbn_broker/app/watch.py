@@ -1,0 +1,78 @@
+"""Looks at what the command line may have changed: the manifests in force, consent, and so which key sets to keep."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from mcbn_broker.attestation.key_sets import KeySets
+from mcbn_broker.release.consent import ConsentState
+from mcbn_broker.release.service import Readiness, ReleaseService
+from mcbn_broker.storage.store import Store
+from mcbn_broker.telemetry.logs import logger
+from mcbn_protocol.manifest import Manifest
+
+INTERVAL_SECONDS: Final = 2.0
+
+
+class Watch:
+    """The last known state of a running broker; `look` renews it, `parts` says what is not ready."""
+
+    def __init__(self, service: ReleaseService, store: Store, key_sets: KeySets) -> None:
+        self._service = service
+        self._store = store
+        self._key_sets = key_sets
+        self._readiness: Readiness | None = None
+        self._issuers: frozenset[str] = frozenset()
+
+    async def look_forever(self) -> None:
+        """Look every two seconds."""
+        while True:
+            await self.look()
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def look(self) -> None:
+        """Read the state; on another epoch, read which issuers its manifest names and say its dangers aloud."""
+        before, self._readiness = self._readiness, await self._service.readiness()
+        if before is None or before.epoch != self._readiness.epoch:
+            manifests = await asyncio.to_thread(self._manifests)
+            self._issuers = frozenset(
+                one.issuer for manifest in manifests for terms in manifest.roles.values() for one in terms.evidence
+            )
+            self._key_sets.follow(self._issuers)
+            for manifest in manifests:
+                _warn(manifest)
+
+    def _manifests(self) -> list[Manifest]:
+        return [one.agreed.manifest for one in self._store.manifests() if not one.retired]
+
+    async def parts(self) -> Mapping[str, str | None]:
+        """Return what must be ready, by name: None, or what is missing and what to do."""
+        await self.look()
+        readiness = self._readiness
+        fresh = {state.issuer for state in self._key_sets.states() if state.usable}
+        stale = ", ".join(sorted(self._issuers - fresh))
+        return {
+            "store": None if readiness and readiness.store else "the database cannot be read: see the log",
+            "manifest": None if readiness and readiness.epoch else "no manifest is in force: run manifest accept",
+            "key_set": f"no usable key set of {stale} yet: see the log" if stale else None,
+        }
+
+    def consent(self) -> float:
+        """1 if consent was allowed when last looked at, else 0."""
+        return float(self._readiness is not None and self._readiness.consent is ConsentState.ALLOWED)
+
+    def key_set_age(self) -> float:
+        """The age in seconds of the oldest key set in use, or NaN without one."""
+        ages = [age for issuer in self._issuers if (age := self._key_sets.age(issuer)) is not None]
+        return max(ages, default=float("nan"))
+
+
+def _warn(manifest: Manifest) -> None:
+    if manifest.simulated:
+        logger().warning(
+            "SIMULATED ATTESTATION",
+            epoch=manifest.epoch,
+            detail="this manifest names a simulated issuer: no hardware protects the shares released under it",
+        )
+    if manifest.insecure_terms:
+        logger().warning("INSECURE TERMS", epoch=manifest.epoch, terms=list(manifest.insecure_terms))

@@ -1,0 +1,1 @@
+"""Attestation: from an unverified token to claims that the attestation service signed. It knows no policy."""

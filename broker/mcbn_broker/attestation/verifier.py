@@ -1,0 +1,33 @@
+"""The seam between the release service and whatever verifies a kind of evidence."""
+
+from typing import Protocol
+
+from mcbn_broker.attestation.result import AttestationResult
+
+
+class Verifier(Protocol):
+    """Verifies one kind of evidence."""
+
+    async def verify(
+        self,
+        unverified_token: str,
+        *,
+        issuers: frozenset[str],
+        audience: str,
+        nonces: tuple[str, str],
+        now: int,
+    ) -> AttestationResult:
+        """Verify a token.
+
+        Args:
+            unverified_token: As the workload sent it.
+            issuers: The attestation services that the manifest names for this role.
+            audience: This broker's own audience (`mcbn_protocol.binding.audience`).
+            nonces: Challenge and binding: exactly what the token must carry, in any order.
+            now: The decision's reference time, Unix seconds.
+
+        Raises:
+            NotAuthentic: The token was not signed for this request. It spends nothing.
+            KeysUnavailable: It cannot be judged now.
+        """
+        ...

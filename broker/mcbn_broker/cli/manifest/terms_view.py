@@ -1,0 +1,99 @@
+"""A manifest as a person reads it before signing: every term, and loud warnings."""
+
+import json
+
+from mcbn_broker.cli.text import duration, moment, show_facts, show_rows, warn
+from mcbn_protocol.identifiers import ManifestHash, Role, sha256
+from mcbn_protocol.manifest import BrokerAddress, Manifest
+from mcbn_protocol.reference_values import ANY_PROJECT, ConfidentialSpaceReference, SupportAttribute
+
+
+def terms_warnings(manifest: Manifest) -> list[str]:
+    """Return what a signer must not overlook, most dangerous first."""
+    warnings = []
+    evidence = [(role, one) for role, terms in manifest.roles.items() for one in terms.evidence]
+    if manifest.simulated:
+        issuers = ", ".join(sorted({one.issuer for _role, one in evidence}))
+        warnings.append(f"SIMULATED ISSUER {issuers}: no hardware protects anything. Only for tests and laptops.")
+    if "insecure_debug" in manifest.insecure_terms:
+        warnings.append("insecure_debug: debug images are admitted, in which the operator can read all memory.")
+    if manifest.insecure_http:
+        warnings.append("insecure_http: brokers may be reached over plain HTTP; whoever is on the way sees who asks.")
+    if manifest.insecure_scheme:
+        warnings.append(f"insecure_scheme: {manifest.scheme.value} is kept for compatibility only.")
+    warnings += [text for role, one in evidence for text in _lax(role, one)]
+    return list(dict.fromkeys(warnings))
+
+
+def _lax(role: Role, one: ConfidentialSpaceReference) -> list[str]:
+    texts = []
+    if not one.project_numbers:
+        texts.append(f"{role.value}: project {ANY_PROJECT}: every customer of the cloud may run this role.")
+    if one.support_attribute is not SupportAttribute.STABLE:
+        texts.append(f"{role.value}: support attribute {one.support_attribute.value}: more than stable images.")
+    return texts
+
+
+def show_terms(manifest: Manifest, manifest_hash: ManifestHash, *, talk: bool) -> None:
+    """Show all terms of a manifest as tables: on standard error if `talk`, else on standard output."""
+    show_facts(f"Manifest of epoch {manifest.epoch}", _general(manifest, manifest_hash), talk=talk)
+    rows = [
+        (name, manifest.brokers[name].url, _tls(manifest.brokers[name]), manifest.commitments[name].hex())
+        for name in sorted(manifest.brokers)
+    ]
+    show_rows("Participants", ("name", "broker", "TLS roots", "commitment"), rows, talk=talk)
+    for role in Role:
+        terms = manifest.roles[role]
+        for number, one in enumerate(terms.evidence, start=1):
+            title = f"Role {role.value}: evidence {number} of {len(terms.evidence)}"
+            show_facts(title, [("instances", str(terms.instances)), *_reference(one)], talk=talk)
+    for text in terms_warnings(manifest):
+        warn(text)
+
+
+def _general(manifest: Manifest, manifest_hash: ManifestHash) -> list[tuple[str, str]]:
+    return [
+        ("manifest hash", manifest_hash.hex()),
+        ("roster hash", manifest.roster_hash.hex()),
+        ("epoch", str(manifest.epoch)),
+        ("previous", "none: the first epoch" if manifest.previous is None else manifest.previous.hex()),
+        ("valid from", moment(manifest.valid_from)),
+        ("valid until", f"{moment(manifest.valid_until)} ({duration(manifest.valid_until - manifest.valid_from)})"),
+        ("overlap", duration(manifest.overlap_seconds)),
+        ("lease", duration(manifest.lease_seconds)),
+        ("scheme", manifest.scheme.value),
+        ("channels", ", ".join(manifest.channels)),
+        ("KEMs", ", ".join(manifest.kems)),
+        ("insecure terms", ", ".join(manifest.insecure_terms) or "none"),
+    ]
+
+
+def _tls(broker: BrokerAddress) -> str:
+    if broker.tls_ca is None:
+        return "system"
+    return f"PEM, SHA-256 {sha256(broker.tls_ca.encode()).hex()[:16]}"
+
+
+def _reference(one: ConfidentialSpaceReference) -> list[tuple[str, str]]:
+    overrides = [
+        f"{name} {'matches' if rule.is_pattern else '='} {json.dumps(rule.text)}"
+        for name, rule in sorted(one.env_override.items())
+    ]
+    return [
+        ("kind", one.kind.value),
+        ("issuer", f"{one.issuer}{' (SIMULATED)' if one.simulated else ''}"),
+        *(("image digest", digest) for digest in one.image_digests),
+        ("hardware", ", ".join(one.hwmodels)),
+        ("dbgstat", one.dbgstat),
+        ("swname", one.swname),
+        ("secure boot", "required" if one.secboot else "not required"),
+        ("support attribute", one.support_attribute.value),
+        ("args", json.dumps(one.args)),
+        *(("env", f"{name} = {json.dumps(value)}") for name, value in sorted(one.env.items())),
+        *(("operator may set", text) for text in overrides or ["nothing"]),
+        ("restart policies", ", ".join(one.restart_policies)),
+        ("memory monitoring", "on" if one.monitoring_memory else "off"),
+        ("projects", ", ".join(one.project_numbers) or ANY_PROJECT),
+        ("VMs", ", ".join(one.instance_ids or ()) or "any"),
+        ("service accounts", ", ".join(one.service_accounts or ()) or "any"),
+    ]

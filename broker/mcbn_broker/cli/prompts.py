@@ -1,0 +1,66 @@
+"""What a command asks a person. Without a terminal nothing is asked: the error names the option to use instead."""
+
+import stat
+import sys
+from pathlib import Path
+
+import typer
+
+from mcbn_broker.ceremony.files import read_file
+from mcbn_broker.ceremony.passphrase import CHARACTERS_MAX, Passphrase
+from mcbn_broker.errors import CeremonyError, UsageError
+
+_PASSPHRASE_BYTES = 4 * CHARACTERS_MAX + 2
+
+
+def read_passphrase(file: Path | None, *, new: bool) -> Passphrase:
+    """Return the passphrase of a consent key, from its file or from the terminal; a new one is asked for twice.
+
+    Raises:
+        UsageError: No terminal and no file; a file that others may read, or that is not UTF-8.
+        CeremonyError: Too short.
+    """
+    if file is not None:
+        return Passphrase.from_text(_first_line(file))
+    if not sys.stdin.isatty():
+        raise UsageError("there is no terminal to ask for the passphrase: give --passphrase-file FILE")
+    return Passphrase.from_text(
+        typer.prompt("Passphrase of the consent key", hide_input=True, confirmation_prompt=new, err=True)
+    )
+
+
+def _first_line(file: Path) -> str:
+    _check_mode(file)
+    try:
+        text = read_file(file, limit=_PASSPHRASE_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8") from error
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _check_mode(file: Path) -> None:
+    try:
+        mode = file.stat().st_mode
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from error
+    if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise UsageError(f"{file} can be used by others: chmod 600 {file}")
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask a question that only a person can answer.
+
+    Args:
+        question: Answered with y or n; no answer means no.
+        yes: The person has answered on the command line already.
+
+    Raises:
+        UsageError: There is no terminal to ask at.
+        CeremonyError: The answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("there is no terminal to ask at: give --yes once you have checked it")
+    if not typer.confirm(question, err=True):
+        raise CeremonyError("not confirmed, so nothing was done")

@@ -1,0 +1,1 @@
+"""The store: SQLite through SQLAlchemy, one serialised transaction after the other."""

@@ -1,0 +1,161 @@
+"""Opens the store: schema, integrity, and whether this is still the database that the anchor knows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, insert, select, update
+
+from mcbn_broker.audit.chain import AuditKind, ChainHead
+from mcbn_broker.errors import NotReadyError, StorageError
+from mcbn_broker.keystore.anchor import AnchorState
+from mcbn_broker.keystore.home import Home
+from mcbn_broker.keystore.serve_lock import file_lock
+from mcbn_broker.release.consent import INITIAL_REASON, ConsentState
+from mcbn_broker.storage.database import Database
+from mcbn_broker.storage.journal import Journal
+from mcbn_broker.storage.migrate import migrate
+from mcbn_broker.storage.schema import audit, consent, meta
+from mcbn_broker.storage.terms import TermsReader
+from mcbn_broker.storage.transaction import StoreTransaction, read_head
+from mcbn_protocol.encoding import JsonObject
+from mcbn_protocol.messages import INCARNATION_BYTES
+
+_LOCK: Final = "store.lock"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What opening did: why a new incarnation was begun, or None. Then consent is paused."""
+
+    new_incarnation: str | None
+
+
+@dataclass(frozen=True)
+class _Life:
+    incarnation: bytes
+    head: ChainHead
+    begun_because: str | None
+    is_new: bool
+
+
+def create_store(home: Home, *, now: int, random: Callable[[int], bytes]) -> tuple[Journal, Opening]:
+    """Make the database and its anchor; consent starts paused.
+
+    Raises:
+        NotReadyError: There is one already.
+        BrokerError: It cannot be written.
+    """
+    with file_lock(home.root / _LOCK):
+        if home.database_path.exists() or home.anchor.read() is not None:
+            raise NotReadyError(f"{home.root} has a database already")
+        return _open(home, None, now=now, random=random)
+
+
+def open_store(home: Home, *, now: int, random: Callable[[int], bytes]) -> tuple[Journal, Opening]:
+    """Open the database; one that is older than its anchor, or gone, begins a new incarnation with consent paused.
+
+    Raises:
+        NotReadyError: There was never one.
+        StorageError: Damaged, of a newer schema, or of another participant.
+        KeystoreError: The anchor is unreadable.
+    """
+    with file_lock(home.root / _LOCK):
+        anchored = home.anchor.read()  # before the database: a running `serve` moves the database first
+        if anchored is None and not home.database_path.exists():
+            raise NotReadyError(f"{home.root} has no database: run `mcbn-broker init` first")
+        return _open(home, anchored, now=now, random=random)
+
+
+def _open(
+    home: Home, anchored: AnchorState | None, *, now: int, random: Callable[[int], bytes]
+) -> tuple[Journal, Opening]:
+    database = Database(home.database_path)
+    try:
+        database.check_integrity()
+        with database.write() as connection:
+            migrate(connection)
+            life = _live_on(connection, home, anchored, now=now, random=random)
+        if life.is_new:
+            home.anchor.begin(AnchorState(life.incarnation, life.head.sequence, life.head.hash, 0))
+    except BaseException:
+        database.close()
+        raise
+    return Journal(home, database, life.incarnation), Opening(life.begun_because)
+
+
+def _live_on(
+    connection: Connection,
+    home: Home,
+    anchored: AnchorState | None,
+    *,
+    now: int,
+    random: Callable[[int], bytes],
+) -> _Life:
+    row = connection.execute(select(meta.c.incarnation, meta.c.participant)).one_or_none()
+    if row is None:
+        _fill(connection, home.identity.name, now)
+        why = None if anchored is None else "the database was missing"
+        return _begin(connection, home, anchored, why, now=now, random=random)
+    if row.participant != home.identity.name:
+        raise StorageError(
+            f"the database belongs to {row.participant}, not {home.identity.name}: restore the right one"
+        )
+    why = _why_not_the_same(connection, row.incarnation, anchored)
+    if why is None:
+        return _Life(row.incarnation, read_head(connection), begun_because=None, is_new=False)
+    return _begin(connection, home, anchored, why, now=now, random=random)
+
+
+def _fill(connection: Connection, participant: str, now: int) -> None:
+    nobody = bytes(INCARNATION_BYTES)
+    first = {"id": 1, "incarnation": nobody, "participant": participant, "revision": 0, "lowest_epoch": 0}
+    connection.execute(insert(meta), first)
+    paused = {"id": 1, "state": ConsentState.PAUSED.value, "reason": INITIAL_REASON, "since": now, "sequence": 1}
+    connection.execute(insert(consent), paused)
+
+
+def _why_not_the_same(connection: Connection, incarnation: bytes, anchored: AnchorState | None) -> str | None:
+    if anchored is None:
+        return "the anchor was missing"
+    if anchored.incarnation != incarnation:
+        return "the anchor belongs to another incarnation: database or anchor were restored"
+    head = read_head(connection)
+    if head.sequence < anchored.sequence:
+        return f"the database is an older copy: it ends at record {head.sequence}, the anchor at {anchored.sequence}"
+    found = select(audit.c.hash).where(audit.c.sequence == anchored.sequence)
+    if connection.execute(found).scalar_one_or_none() != anchored.head:
+        return f"the database's audit differs from the anchor at record {anchored.sequence}"
+    return None
+
+
+def _begin(
+    connection: Connection,
+    home: Home,
+    anchored: AnchorState | None,
+    why: str | None,
+    *,
+    now: int,
+    random: Callable[[int], bytes],
+) -> _Life:
+    """Begin an incarnation: earlier challenges die with the old one, and only the participant ends the pause."""
+    incarnation = random(INCARNATION_BYTES)
+    transaction = StoreTransaction(connection, TermsReader(home).read)
+    lowest = {} if anchored is None else {"lowest_epoch": anchored.epoch}
+    connection.execute(update(meta).values(incarnation=incarnation, **lowest))
+    members: JsonObject = {"incarnation": incarnation.hex()}
+    if why is None:
+        transaction.append(AuditKind.INITIALISED, now, members)
+    else:
+        entry = transaction.append(AuditKind.INCARNATION, now, members | {"reason": why} | _known(anchored))
+        paused = {"state": ConsentState.PAUSED.value, "reason": f"new incarnation: {why}", "since": now}
+        connection.execute(update(consent).values(**paused, sequence=entry.sequence))
+    transaction.change_terms()
+    transaction.flush()
+    return _Life(incarnation, transaction.head, begun_because=why, is_new=True)
+
+
+def _known(anchored: AnchorState | None) -> JsonObject:
+    if anchored is None:
+        return {}
+    return {"anchor_sequence": anchored.sequence, "anchor_head": anchored.head.hex()}

@@ -1,0 +1,94 @@
+"""One serialised transaction on the store: the audit's end, single use, leases."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, case, func, insert, select, update
+
+from mcbn_broker.audit.chain import EMPTY, AuditKind, ChainEntry, ChainHead, next_entry
+from mcbn_broker.release.challenges import IssuedChallenge
+from mcbn_broker.release.leases import Lease
+from mcbn_broker.release.stores import Terms
+from mcbn_broker.storage.prepared import Prepared
+from mcbn_broker.storage.schema import audit, challenges_used, leases, meta
+from mcbn_protocol.encoding import JsonObject
+from mcbn_protocol.identifiers import Role
+
+_HEAD: Final = select(audit.c.sequence, audit.c.hash).order_by(audit.c.sequence.desc()).limit(1)
+_USED: Final = Prepared(select(challenges_used.c.expires_at).where(challenges_used.c.hash == bindparam("hash")))
+_OTHERS: Final = Prepared(
+    select(func.count())
+    .select_from(leases)
+    .where(leases.c.role == bindparam("role"))
+    .where(leases.c.instance_id != bindparam("instance_id"))
+    .where(leases.c.expires_at > bindparam("now"))
+)
+_MINE: Final = (leases.c.role == bindparam("its_role")) & (leases.c.instance_id == bindparam("its_instance_id"))
+_UNTIL: Final = case((leases.c.expires_at > bindparam("until"), leases.c.expires_at), else_=bindparam("until"))
+_EXTEND: Final = Prepared(update(leases).where(_MINE).values(expires_at=_UNTIL))
+
+
+def read_head(connection: Connection) -> ChainHead:
+    """Return the audit's end as this transaction sees it."""
+    row = connection.execute(_HEAD).one_or_none()
+    return EMPTY if row is None else ChainHead(row.sequence, row.hash)
+
+
+class StoreTransaction:
+    """What release and command line do inside of a write transaction.
+
+    Audit records and used challenges are written together, by `flush`, which the owner calls before the commit.
+    """
+
+    def __init__(self, connection: Connection, read_terms: Callable[[Connection], Terms]) -> None:
+        self.connection = connection
+        self.head = read_head(connection)
+        self.accepted_epoch = 0
+        self._read_terms = read_terms
+        self._terms: Terms | None = None
+        self._records: list[dict[str, Any]] = []
+        self._spent: dict[bytes, int] = {}
+
+    def terms(self) -> Terms:
+        """Return what may be released; nobody else can change it before this transaction ends."""
+        if self._terms is None:
+            self._terms = self._read_terms(self.connection)
+        return self._terms
+
+    def spend(self, challenge: IssuedChallenge) -> bool:
+        """Note that a challenge was used. False: it was used before."""
+        if challenge.hash in self._spent or _USED.fetch(self.connection, hash=challenge.hash):
+            return False
+        self._spent[challenge.hash] = challenge.expires_at
+        return True
+
+    def other_instances(self, role: Role, instance_id: str, now: int) -> int:
+        """Count the VMs, other than this one, that hold a lease of this role beyond `now`."""
+        ((count,),) = _OTHERS.fetch(self.connection, role=role.value, instance_id=instance_id, now=now)
+        return int(count)
+
+    def grant(self, lease: Lease) -> None:
+        """Note a lease; a VM's longer lease stays."""
+        role, instance_id, until = lease.role.value, lease.instance_id, lease.expires_at
+        if not _EXTEND.change(self.connection, its_role=role, its_instance_id=instance_id, until=until):
+            row = {"role": role, "instance_id": instance_id, "expires_at": until}
+            self.connection.execute(insert(leases), row)
+
+    def append(self, kind: AuditKind, time: int, members: JsonObject) -> ChainEntry:
+        """Append a record to the audit."""
+        entry = next_entry(self.head, time=time, kind=kind, members=members)
+        self._records.append({"sequence": entry.sequence, "record": entry.record, "hash": entry.hash})
+        self.head = ChainHead(entry.sequence, entry.hash)
+        return entry
+
+    def change_terms(self) -> None:
+        """Note that what may be released was changed, so that every reader reads it anew."""
+        self.connection.execute(update(meta).values(revision=meta.c.revision + 1))
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if self._spent:
+            used = [{"hash": value, "expires_at": expires_at} for value, expires_at in self._spent.items()]
+            self.connection.execute(insert(challenges_used), used)
+        if self._records:
+            self.connection.execute(insert(audit), self._records)

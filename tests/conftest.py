@@ -1,0 +1,27 @@
+"""Fixtures for every test."""
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def require_tool() -> Callable[..., str]:
+    """Give `require_tool("openssl")`: the path of a foreign program, or a skip that says how to get it.
+
+    With `MCBN_REQUIRE_PEERS` set, as in continuous integration, a missing program is a failure: a test that is skipped
+    there for good would look like one that passes.
+    """
+
+    def find(program: str, package: str | None = None) -> str:
+        path = shutil.which(program)
+        if path is not None:
+            return path
+        message = f"{program} is missing: install it (Debian: apt-get install {package or program})"
+        if os.environ.get("MCBN_REQUIRE_PEERS"):
+            pytest.fail(message)
+        pytest.skip(message)
+
+    return find

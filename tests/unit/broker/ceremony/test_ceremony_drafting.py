@@ -1,0 +1,180 @@
+"""From the terms file to the draft: what the template gives, and what a draft must not be made of."""
+
+import dataclasses
+
+import pytest
+
+from mcbn_broker.ceremony.predecessor import Predecessor
+from mcbn_broker.ceremony.template import PLACEHOLDER, terms_template
+from mcbn_broker.ceremony.terms import Terms
+from mcbn_broker.errors import CeremonyError
+from mcbn_protocol.errors import MalformedError, ManifestError
+from mcbn_protocol.identifiers import ManifestHash, Role
+from mcbn_protocol.reference_values import PRODUCTION_ISSUER
+
+NOW = 1_900_000_000
+DAY = 24 * 3600
+
+
+def test_template_is_valid_once_it_is_filled_in(ceremony):
+    manifest = ceremony.draft().manifest
+    assert not manifest.simulated
+    assert manifest.insecure_terms == ()
+    assert (manifest.epoch, manifest.previous) == (1, None)
+    assert (manifest.valid_from, manifest.valid_until) == (NOW, NOW + 30 * DAY)
+    assert {one.issuer for role in Role for one in manifest.roles[role].evidence} == {PRODUCTION_ISSUER}
+    assert set(manifest.roles[Role.CLIENT].evidence[0].env_override) == {
+        "MCBN_CONNECT",
+        "MCBN_LOG_LEVEL",
+        "MCBN_MANIFEST",
+    }
+
+
+def test_template_as_it_comes_is_refused(ceremony):
+    with pytest.raises(
+        CeremonyError, match="fill in FILL_IN_CLIENT_ENTRYPOINT, FILL_IN_CLIENT_IMAGE_DIGEST, FILL_IN_P"
+    ):
+        ceremony.terms(terms_template(None))
+
+
+def test_every_placeholder_can_be_found(template_text):
+    assert PLACEHOLDER.search(terms_template(None))
+    assert not PLACEHOLDER.search(template_text())
+
+
+def test_simulated_template_names_its_issuer(ceremony, template_text):
+    manifest = ceremony.draft(terms=ceremony.terms(template_text("http://127.0.0.1:8080"))).manifest
+    assert manifest.simulated
+    assert manifest.roles[Role.SERVER].evidence[0].issuer == "http://127.0.0.1:8080"
+
+
+def test_issuer_cannot_write_terms_of_its_own(ceremony, template_text):
+    with pytest.raises(MalformedError, match="issuer"):
+        ceremony.draft(terms=ceremony.terms(template_text('https://x"\ninstances = 9\ny = "')))
+
+
+def changed(text, old, new):
+    assert old in text
+    return text.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("valid_days = 30", "valid_days = 30\nunknown = 1", "unknown member"),
+        ("valid_days = 30", "valid_days = 0", "valid_days"),
+        ("valid_days = 30", "valid_days = 30.5", "valid_days"),
+        ("valid_days = 30", "valid_until = 1900000001", "date with time and zone"),
+        ("valid_days = 30", "valid_until = 2030-01-31T12:00:00", "date with time and zone"),
+        ("valid_days = 30", "valid_until = 2030-01-31", "date with time and zone"),
+        ("scheme = ", "# scheme = ", "scheme: required member is missing"),
+        ("[roles.server]", "[roles.sever]", "required member is missing"),
+        ("lease_seconds = 3600", "lease_seconds = true", "lease_seconds"),
+        ("lease_seconds = 3600", "lease_seconds = 1e3", "lease_seconds"),
+        ('["GCP_AMD_SEV", "GCP_INTEL_TDX"]', '["GCP_SHIELDED_VM"]', "hwmodels"),
+        ('["GCP_AMD_SEV", "GCP_INTEL_TDX"]', "2030-01-31", "hwmodels"),
+        ("# insecure_http = true ", "insecure_http = false ", "must be true, or be left out"),
+        ("MCBN_CONNECT = ", "LD_PRELOAD = ", "can never be allowed"),
+    ],
+)
+def test_bad_terms_are_named(ceremony, template_text, old, new, problem):
+    with pytest.raises(MalformedError, match=problem):
+        ceremony.draft(terms=ceremony.terms(changed(template_text(), old, new)))
+
+
+@pytest.mark.parametrize("new", ["valid_days = 1\nvalid_until = 2030-01-31T12:00:00Z", "# neither"])
+def test_terms_need_exactly_one_end(ceremony, template_text, new):
+    with pytest.raises(CeremonyError, match="either valid_days or valid_until"):
+        ceremony.terms(changed(template_text(), "valid_days = 30", new))
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"a = ", b"a = 1\na = 2"])
+def test_terms_that_are_not_toml_are_refused(data):
+    with pytest.raises(CeremonyError, match="not TOML"):
+        Terms.parse(data, read_text=str)
+
+
+def test_dates_are_read_as_unix_seconds(ceremony, template_text):
+    text = changed(template_text(), "valid_days = 30", "valid_until = 2030-06-01T02:00:00+02:00")
+    text = changed(text, "# valid_from = 2030-01-01T12:00:00Z", "valid_from = 2030-01-01T12:00:00Z")
+    manifest = ceremony.draft(terms=ceremony.terms(text)).manifest
+    assert (manifest.valid_from, manifest.valid_until) == (1_893_499_200, 1_906_502_400)
+
+
+def test_validity_that_ends_before_it_begins_is_refused(ceremony, template_text):
+    text = changed(template_text(), "valid_days = 30", "valid_until = 2020-01-31T12:00:00Z")
+    with pytest.raises(ManifestError, match="valid_until"):
+        ceremony.draft(terms=ceremony.terms(text))
+
+
+def test_broker_addresses_come_from_cards_unless_the_terms_say_otherwise(ceremony, template_text):
+    text = template_text() + '\n[brokers.bob]\nurl = "https://new.example"\ntls_ca_file = "bob.pem"\n'
+    brokers = ceremony.draft(terms=ceremony.terms(text)).manifest.brokers
+    assert (brokers["alice"].url, brokers["alice"].tls_ca) == ("https://broker.alice.example", None)
+    assert (brokers["bob"].url, brokers["bob"].tls_ca) == ("https://new.example", "PEM of bob.pem")
+
+
+def test_address_of_a_stranger_is_refused(ceremony, template_text):
+    text = template_text() + '\n[brokers.mallory]\nurl = "https://new.example"\n'
+    with pytest.raises(CeremonyError, match="mallory"):
+        ceremony.draft(terms=ceremony.terms(text))
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("http://127.0.0.1:8443", True),
+        ("http://[::1]:8443", True),
+        ("http://localhost:8443", False),
+        ("http://10.0.0.1", False),
+        ("http://broker.bob.example", False),
+    ],
+)
+def test_plain_http_is_for_loopback_literals(ceremony, template_text, url, good):
+    text = template_text() + f'\n[brokers.bob]\nurl = "{url}"\n'
+    if good:
+        assert ceremony.draft(terms=ceremony.terms(text)).manifest.brokers["bob"].url == url
+        return
+    with pytest.raises(ManifestError, match="insecure_http"):
+        ceremony.draft(terms=ceremony.terms(text))
+    insecure = changed(text, "# insecure_http = true ", "insecure_http = true ")
+    assert ceremony.draft(terms=ceremony.terms(insecure)).manifest.insecure_terms == ("insecure_http",)
+
+
+def test_missing_participants_are_named(ceremony):
+    with pytest.raises(CeremonyError, match="participant card is missing: carol"):
+        ceremony.draft(cards=ceremony.cards[:2])
+    with pytest.raises(CeremonyError, match="commitment card is missing: alice, bob"):
+        ceremony.draft(commitments=ceremony.commitments()[2:])
+
+
+def test_card_given_twice_is_refused(ceremony):
+    with pytest.raises(CeremonyError, match="given twice: alice"):
+        ceremony.draft(cards=[*ceremony.cards, ceremony.cards[0]])
+    with pytest.raises(CeremonyError, match="given twice: bob"):
+        ceremony.draft(commitments=[*ceremony.commitments(), ceremony.commitments()[1]])
+
+
+def test_card_with_other_keys_than_the_rosters_is_refused(ceremony):
+    alice, bob, carol = ceremony.cards
+    with pytest.raises(CeremonyError, match="card of alice has other keys"):
+        ceremony.draft(cards=[dataclasses.replace(alice, consent_key=bob.consent_key), bob, carol])
+
+
+def test_card_of_another_network_is_refused(ceremony):
+    alice, bob, carol = ceremony.cards
+    with pytest.raises(CeremonyError, match="for the network other"):
+        ceremony.draft(cards=[dataclasses.replace(alice, network="other"), bob, carol])
+
+
+def test_commitment_of_another_epoch_is_refused(ceremony):
+    late = dataclasses.replace(ceremony.commitments()[1], epoch=2)
+    first, _, third = ceremony.commitments()
+    with pytest.raises(CeremonyError, match="card of bob is for epoch 2, but this draft opens epoch 1"):
+        ceremony.draft(commitments=[first, late, third])
+
+
+def test_next_epoch_names_the_one_before(ceremony):
+    previous = Predecessor(7, ManifestHash(b"\x09" * 32), agreed=True)
+    manifest = ceremony.draft(previous).manifest
+    assert (manifest.epoch, manifest.previous) == (8, b"\x09" * 32)

@@ -1,0 +1,90 @@
+"""The root of the command line: version, help, exit codes, and what a person sees when something goes wrong."""
+
+import pytest
+
+from mcbn_broker import __version__
+from mcbn_broker.cli import status
+from mcbn_broker.errors import EXIT_CODES, AuditError, BrokerError, KeystoreError, StorageError
+from mcbn_protocol.errors import MalformedError
+
+
+def test_version_is_on_standard_output(command):
+    result = command("--version")
+    assert (result.status, result.out, result.err) == (0, f"mcbn-broker {__version__}\n", "")
+
+
+def test_help_names_every_noun_and_every_exit_code(command):
+    text = command("--help").out
+    for noun in ["init", "consent-key", "card", "roster", "share", "manifest", "consent", "audit", "status", "serve"]:
+        assert f"\n  {noun} " in text
+    flat = " ".join(text.split())
+    assert all(f"{one.number} {name.replace('_', ' ')}" in flat for name, one in EXIT_CODES.items())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["status", "--nonsense"],
+        ["manifest", "sign"],
+        ["status", "--output", "yaml"],
+        ["audit", "tail", "-n", "0"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(command, words):
+    result = command(*words)
+    assert (result.status, result.out) == (EXIT_CODES["usage"].number, "")
+    assert result.err.startswith("Usage: mcbn-broker")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--name", "Alice"), ("--network", "a" * 33), ("--url", "ftp://x"), ("--url", "https://u@x")]
+)
+def test_init_refuses_bad_names_and_urls_before_it_makes_anything(command, tmp_path, option, value):
+    words = {"--network": "demo", "--name": "alice", "--url": "https://x.example"} | {option: value}
+    flat = [word for pair in words.items() for word in pair]
+    paths = ["--data-dir", tmp_path / "state", "--create-kek", "--kek-file", tmp_path / "kek"]
+    assert command("init", *flat, *paths).status == EXIT_CODES["usage"].number
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (BrokerError("x"), "failed"),
+        (AuditError(7, "its hash is wrong"), "verification"),
+        (StorageError("x"), "storage"),
+        (KeystoreError("x"), "keys"),
+        (MalformedError("x"), "refused"),
+    ],
+)
+def test_expected_errors_become_a_sentence_and_their_exit_code(command, monkeypatch, error, name):
+    def fail(_data_dir):
+        raise error
+
+    monkeypatch.setattr(status, "open_keyless_store", fail)
+    result = command("status")
+    assert (result.status, result.out, result.err) == (EXIT_CODES[name].number, "", f"mcbn-broker: {error}\n")
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_unexpected_errors_show_their_traceback_only_on_request(command, monkeypatch, wanted):
+    def fail(_data_dir):
+        raise ZeroDivisionError("with a secret in it")
+
+    monkeypatch.setattr(status, "open_keyless_store", fail)
+    monkeypatch.setenv("MCBN_TRACEBACK", "1" if wanted else "")
+    result = command("status")
+    assert (result.status, result.out) == (EXIT_CODES["failed"].number, "")
+    assert "MCBN_TRACEBACK=1" in result.err
+    assert ("Traceback" in result.err, "secret" in result.err) == (wanted, wanted)
+
+
+def test_text_of_others_cannot_steer_the_terminal(command, tmp_path):
+    (tmp_path / "roster.json").write_bytes(
+        b'{"\x1b]0;owned\x07":1}'.replace(b"\x1b", b"\\u001b").replace(b"\x07", b"\\u0007")
+    )
+    result = command("roster", "show", tmp_path / "roster.json")
+    assert result.status == EXIT_CODES["refused"].number
+    assert "\x1b" not in result.err
+    assert "\x07" not in result.err

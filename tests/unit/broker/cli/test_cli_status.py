@@ -1,0 +1,86 @@
+"""`status`: what it warns of, and what it says to do next."""
+
+import dataclasses
+
+import pytest
+
+from mcbn_broker.audit.chain import EMPTY
+from mcbn_broker.cli import status
+from mcbn_broker.keystore.identity import Identity
+from mcbn_broker.release.consent import Consent, ConsentState
+from mcbn_broker.release.manifests import ManifestState
+from mcbn_broker.storage.status import ManifestStatus, StoreStatus
+from mcbn_protocol.identifiers import ManifestHash, Role, RosterHash
+
+PAUSED = Consent(ConsentState.PAUSED, "", 0, 1)
+ALLOWED = Consent(ConsentState.ALLOWED, "", 0, 2)
+
+
+def manifest(state=ManifestState.CURRENT, *, simulated=False, insecure_terms=(), epoch=1):
+    return ManifestStatus(epoch, ManifestHash(bytes(32)), 0, 100, state, simulated, insecure_terms)
+
+
+def situation(*manifests, consent=ALLOWED, keys=(), roster=True):
+    store = StoreStatus(
+        incarnation=bytes(16),
+        schema="1",
+        consent=consent,
+        manifests=manifests,
+        next_share_epoch=len(manifests) + 1,
+        audit=EMPTY,
+        leases={Role.CLIENT: 2, Role.SERVER: 0},
+    )
+    return status.Situation(
+        data_dir="/state",
+        identity=Identity("demo", "alice", "https://x.example"),
+        roster_hash=RosterHash(b"\x01" * 32) if roster else None,
+        store=store,
+        epochs_with_keys=keys,
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (situation(roster=False), "share new --roster"),
+        (situation(), "share new --out"),
+        (situation(keys=(1,)), "manifest accept"),
+        (situation(manifest(ManifestState.UPCOMING)), "becomes valid later"),
+        (situation(manifest(ManifestState.EXPIRED)), "share new --out"),
+        (situation(manifest(ManifestState.EXPIRED), keys=(1, 2)), "manifest accept"),
+        (situation(manifest(), consent=PAUSED), "consent allow"),
+    ],
+)
+def test_next_step(found, expected):
+    (step,) = status.next_steps(found)
+    assert expected in step
+
+
+def test_nothing_to_do_once_it_releases():
+    assert status.next_steps(situation(manifest())) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "loud"),
+    [(state, state not in (ManifestState.EXPIRED, ManifestState.SUPERSEDED)) for state in ManifestState],
+)
+def test_simulated_issuer_and_insecure_terms_are_loud_while_they_matter(state, loud):
+    found = situation(manifest(state, simulated=True, insecure_terms=("insecure_http",)))
+    warnings = status.warnings_of(found)
+    assert any("SIMULATED" in one for one in warnings) is loud
+    assert any("insecure_http" in one for one in warnings) is loud
+
+
+def test_json_has_the_current_manifest_apart_and_plain_values():
+    found = situation(manifest(ManifestState.PREVIOUS), manifest(epoch=2), keys=(2, 3))
+    value = status.as_json(found)
+    assert value["manifest"]["epoch"] == 2
+    assert [one["state"] for one in value["manifests"]] == ["previous", "current"]
+    assert value["next_share"] == {"epoch": 3, "made": True}
+    assert value["leases"] == {"client": 2, "server": 0}
+    assert value["audit"] == {"sequence": 0, "hash": "00" * 32}
+
+
+def test_without_manifest_json_says_null():
+    assert status.as_json(situation())["manifest"] is None
+    assert dataclasses.replace(situation(), epochs_with_keys=(1,)).share_made

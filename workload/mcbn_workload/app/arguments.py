@@ -1,0 +1,58 @@
+"""The command line's grammar."""
+
+import argparse
+from pathlib import Path
+
+from mcbn_protocol import __version__
+from mcbn_protocol.key_schedule import Scheme
+from mcbn_workload.errors import EXIT_CODES
+from mcbn_workload.settings import BROKER_PREFIX, DEFAULT_PATH, VARIABLES
+
+
+def new_parser() -> argparse.ArgumentParser:
+    """Return the parser of `mcbn-workload`."""
+    parser = argparse.ArgumentParser(
+        prog="mcbn-workload",
+        description="Runs inside the TEE: gathers the participants' shares and opens channels under their common key.",
+        epilog=_epilog(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"mcbn-workload {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add(commands, "server", "accept channels and forward each to the application")
+    _add(commands, "client", "listen for the application and forward each connection through a channel")
+    probe = _add(commands, "probe", "gather from all brokers, check every share, keep none, and show a table")
+    probe.add_argument("--output", choices=("table", "json"), default="table")
+    derive = commands.add_parser(
+        "derive", help="print the raw combination of shares, for the legacy schemes", allow_abbrev=False
+    )
+    derive.add_argument("--scheme", type=Scheme, choices=list(Scheme), required=True)
+    derive.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="64 lower-case hex digits; the order matters"
+    )
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
+    command.add_argument("--config", type=Path, default=DEFAULT_PATH, metavar="PATH", help=f"default: {DEFAULT_PATH}")
+    return command
+
+
+def _epilog() -> str:
+    variables = [
+        *VARIABLES.items(),
+        (f"{BROKER_PREFIX}<NAME>", "a participant's broker address, instead of the manifest's"),
+    ]
+    return "\n".join(
+        [
+            "environment:",
+            *(f"  {name:20} {text}" for name, text in variables),
+            "",
+            "exit codes:",
+            *(f"  {code.value}  {text}" for code, text in EXIT_CODES.items()),
+        ]
+    )

@@ -1,0 +1,1 @@
+"""The participants' brokers: finding the manifest, and gathering shares from all of them at once."""

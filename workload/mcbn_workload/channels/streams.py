@@ -1,0 +1,349 @@
+"""A channel over a stream connection: an engine's plaintext as `read` and `write`, with back-pressure and an end."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from mcbn_workload.channels.engine import Engine, EngineFactory, Negotiated
+from mcbn_workload.channels.errors import (
+    ChannelBrokenError,
+    ChannelClosedError,
+    ChannelError,
+    HandshakeTimeoutError,
+    PeerUnreachableError,
+)
+from mcbn_workload.channels.wire import Wire
+from mcbn_workload.errors import WorkloadError
+
+_log: Final = logging.getLogger("mcbn.workload.channels")
+
+READ_BYTES: Final = 64 * 1024
+_WRITE_BYTES: Final = 64 * 1024  # encrypted at a time, before back-pressure is looked at
+
+Guard = Callable[[], None]
+"""Returns while the channel's keys are live; else raises the `WorkloadError` that says why they are not.
+
+It is called for each record and wake-up, so it must answer at once.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one end spends on its channels.
+
+    Attributes:
+        handshake_seconds: from the connection's start to an authenticated peer.
+        close_seconds: for the peer to answer close_notify.
+        connections: channels open at once on a listener, handshakes included.
+        handshakes: unfinished handshakes at once on a listener; the oldest gives way to a new one.
+    """
+
+    handshake_seconds: float = 5.0
+    close_seconds: float = 5.0
+    connections: int = 1024
+    handshakes: int = 128
+
+
+class ChannelRegistry:
+    """The channels under one key owner, so that it can end all of them."""
+
+    def __init__(self) -> None:
+        self._channels: set[Channel] = set()
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    def __iter__(self) -> Iterator["Channel"]:
+        return iter(tuple(self._channels))
+
+    def add(self, channel: "Channel") -> None:
+        """Take a channel in, handshake or not."""
+        self._channels.add(channel)
+
+    def discard(self, channel: "Channel") -> None:
+        """Let a channel go that has ended."""
+        self._channels.discard(channel)
+
+    def abort_all(self, reason: WorkloadError) -> None:
+        """End every channel at once; each one's application gets `reason`."""
+        for channel in self:
+            channel.abort(reason)
+
+
+class Channel:
+    """One end of one authenticated channel. One task may read while another writes.
+
+    Every failure, also an `abort` from elsewhere, is raised by the calls that wait and by all later ones, and stays in
+    `reason`. An idle channel is bounded by its keys' life (`guard`, `ChannelRegistry.abort_all`), and a peer that
+    vanished by TCP keep-alive.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        limits: Limits,
+        guard: Guard,
+        registry: ChannelRegistry,
+        made: Callable[["Channel"], None] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._guard = guard
+        self._registry = registry
+        self._made = made
+        self.reason: WorkloadError | None = None  # why this end closed or gave up
+        self.wire: Final = Wire(self._receive, made=self._on_made, lost=self._on_lost)
+
+    @property
+    def negotiated(self) -> Negotiated:
+        """What the handshake agreed on.
+
+        Raises:
+            ChannelClosedError: there was no handshake yet.
+        """
+        if self._engine.negotiated is None:
+            raise ChannelClosedError("the channel's handshake is not complete")
+        return self._engine.negotiated
+
+    @property
+    def peer(self) -> str:
+        """The far end's transport address. It proves nothing; the key does."""
+        return self.wire.peer
+
+    async def handshake(self) -> None:
+        """Complete the handshake, before any other call and within the limit.
+
+        Raises:
+            HandshakeError: the peer is not who it must be, is silent, or closed.
+            WorkloadError: from the guard.
+        """
+        try:
+            async with asyncio.timeout(self._limits.handshake_seconds):
+                await self._handshake()
+        except TimeoutError:
+            error = HandshakeTimeoutError(f"{self.peer} was silent for {self._limits.handshake_seconds:g} s")
+            self.abort(error)
+            raise error from None
+
+    async def read(self, size: int = READ_BYTES) -> bytes:
+        """Wait for plaintext.
+
+        Args:
+            size: the most to return, in bytes.
+
+        Returns:
+            At least one byte; `b""` once the peer has ended its direction with close_notify.
+
+        Raises:
+            ChannelTruncatedError: the connection ended without close_notify.
+            WorkloadError: the channel failed, or was ended for this reason.
+        """
+        while True:
+            self._require_live()
+            data = self._read_engine(size)
+            if data is not None:
+                return data
+            await self._more()
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, and wait while the peer does not keep up.
+
+        Raises:
+            ChannelClosedError: after `write_eof` or `close`.
+            WorkloadError: the channel failed, or was ended for this reason.
+        """
+        rest = memoryview(data).cast("B")
+        while rest:
+            self._require_connected()
+            rest = rest[self._write_engine(rest[:_WRITE_BYTES]) :]
+            await self.wire.drain()
+        self._require_live()
+
+    async def write_eof(self) -> None:
+        """End our direction with close_notify, and wait until the kernel has everything; reading goes on.
+
+        Raises:
+            WorkloadError: the channel failed, or was ended for this reason.
+        """
+        self._require_connected()
+        self._engine.close()
+        self._flush()
+        await self.wire.flushed()
+        self._require_live()
+
+    async def close(self) -> None:
+        """End both directions: what was written arrives, what the peer still sends is dropped.
+
+        Waits until the kernel has everything, then for the peer's close_notify within the limit. Does nothing on a
+        channel that has ended.
+        """
+        if self.reason is None:
+            self._engine.close()
+            self._flush()
+            await self.wire.flushed()
+            await self._discard_rest()
+            self.reason = self.reason or ChannelClosedError("this end has closed the channel")
+            self.wire.close(self._limits.close_seconds)
+        await self.wire.gone()
+
+    def abort(self, reason: WorkloadError) -> None:
+        """End the channel at once, without close_notify, so that the peer sees a failure; the first reason stays."""
+        if self._end(reason):
+            self.wire.abort()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            await self.close()
+        elif isinstance(error, WorkloadError):
+            self.abort(error)
+        else:
+            self.abort(ChannelClosedError(f"the application gave up ({type(error).__name__})"))
+
+    async def _handshake(self) -> None:
+        self._require_live()
+        while not self._step_handshake():
+            await self._more()
+            self._require_live()
+
+    def _step_handshake(self) -> bool:
+        try:
+            return self._engine.handshake()
+        except ChannelError as error:
+            self._fail(error)
+            raise
+        finally:
+            self._flush()
+
+    def _read_engine(self, size: int) -> bytes | None:
+        try:
+            return self._engine.read(size)
+        except ChannelError as error:
+            self._fail(error)
+            raise
+        finally:
+            self._flush()
+
+    def _write_engine(self, data: memoryview) -> int:
+        taken = 0
+        try:
+            while taken < len(data):
+                taken += self._engine.write(data[taken:])
+        finally:
+            self._flush()
+        return taken
+
+    async def _more(self) -> None:
+        self.wire.consumed()
+        await self.wire.arrival()
+        if self.wire.eof:
+            self._engine.feed_eof()
+
+    async def _discard_rest(self) -> None:
+        try:
+            async with asyncio.timeout(self._limits.close_seconds):
+                while (data := self._engine.read(READ_BYTES)) != b"":
+                    if data is None:
+                        await self._more()
+                        self._require_live()
+        except (TimeoutError, WorkloadError) as error:
+            _log.debug("%s did not answer close_notify: %s", self.peer, error)
+
+    def _flush(self) -> None:
+        self.wire.send(self._engine.outgoing())
+
+    def _fail(self, error: ChannelError) -> None:
+        """Keep the engine's failure as the reason, and close after the alert that it may have left."""
+        if self._end(error):
+            self._flush()
+            self.wire.close(self._limits.close_seconds)
+
+    def _end(self, reason: WorkloadError) -> bool:
+        if self.reason is not None:
+            return False
+        self.reason = reason
+        _log.warning("channel with %s ended: %s", self.peer, reason, extra={"code": reason.code})
+        return True
+
+    def _require_live(self) -> None:
+        if self.reason is not None:
+            raise self.reason
+        try:
+            self._guard()
+        except WorkloadError as error:
+            self.abort(error)
+            raise
+        if self.reason is not None:  # the guard ended this channel, but not those of another epoch
+            raise self.reason
+
+    def _require_connected(self) -> None:
+        self._require_live()
+        if not self.wire.connected:
+            error = ChannelBrokenError(f"the connection to {self.peer} is lost ({self.wire.error or 'closed'})")
+            self.abort(error)
+            raise error
+
+    def _receive(self, ciphertext: memoryview) -> None:
+        if self.reason is not None:
+            return
+        try:
+            self._guard()
+        except WorkloadError as error:
+            self.abort(error)
+        if self.reason is None:
+            self._engine.feed(ciphertext)
+
+    def _on_made(self) -> None:
+        self._registry.add(self)
+        if self._made is not None:
+            self._made(self)
+
+    def _on_lost(self) -> None:
+        self._registry.discard(self)
+
+
+async def open_channel(
+    host: str,
+    port: int,
+    engine_factory: EngineFactory,
+    *,
+    guard: Guard,
+    registry: ChannelRegistry,
+    limits: Limits | None = None,
+) -> Channel:
+    """Connect to the far end and authenticate it.
+
+    Raises:
+        PeerUnreachableError: no connection within `limits.handshake_seconds`.
+        HandshakeError: the far end is not who it must be, is silent, or closed.
+        WorkloadError: from the guard.
+    """
+    limits = limits or Limits()
+    guard()
+    channel = Channel(engine_factory(), limits=limits, guard=guard, registry=registry)
+    try:
+        await _connect(channel, host, port, limits.handshake_seconds)
+        await channel.handshake()
+    except asyncio.CancelledError:
+        channel.abort(ChannelClosedError("given up during the handshake"))
+        registry.discard(channel)  # uvloop does not tell the protocol when connecting is cancelled in its last step
+        raise
+    return channel
+
+
+async def _connect(channel: Channel, host: str, port: int, seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(seconds):
+            await loop.create_connection(lambda: channel.wire, host, port)
+    except OSError as error:  # TimeoutError is one
+        reason = str(error) or f"no answer within {seconds:g} s"
+        raise PeerUnreachableError(f"cannot connect to {host}:{port}: {reason}") from error

@@ -1,0 +1,50 @@
+"""The root of this package's errors, and the exit codes of `mcbn-workload`."""
+
+from enum import IntEnum
+from typing import ClassVar, Final
+
+
+class ExitCode(IntEnum):
+    """What `mcbn-workload` returns to its caller. The numbers are stable."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    CONFIGURATION = 3
+    NO_KEYS = 4
+    CHANNEL = 5
+
+
+EXIT_CODES: Final = {
+    ExitCode.OK: "It did what it was asked to do; `server` and `client`: it was told to stop.",
+    ExitCode.FAILED: "A fault of the program itself; its log has the traceback.",
+    ExitCode.USAGE: "The command line is wrong.",
+    ExitCode.CONFIGURATION: "The configuration file, the environment or an input file is wrong. Nothing was started.",
+    ExitCode.NO_KEYS: "The manifest or the shares could not be gathered; the table says who is missing and why.",
+    ExitCode.CHANNEL: "No channel to the far end, or it broke.",
+}
+"""What each exit code means."""
+
+
+class WorkloadError(Exception):
+    """Root of this package's errors.
+
+    `code` is stable and fit for programs; the text says what was found and what to do next, and never holds a secret.
+    """
+
+    code: ClassVar[str] = "workload_error"
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+
+
+class ConfigurationError(WorkloadError):
+    """A setting that this workload must not or cannot run with. Nothing was started."""
+
+    code = "configuration_invalid"
+    exit_code = ExitCode.CONFIGURATION
+
+
+class NoKeysError(WorkloadError):
+    """This workload holds no live keys: manifest, tokens or shares are missing, or a lease has ended."""
+
+    code = "no_keys"
+    exit_code = ExitCode.NO_KEYS

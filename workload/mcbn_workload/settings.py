@@ -1,0 +1,242 @@
+"""What a workload is told: the image's configuration file, and the few variables that its operator may set."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+from mcbn_protocol import limits
+from mcbn_protocol.errors import MalformedError, ProtocolError
+from mcbn_protocol.fields import Fields
+from mcbn_protocol.identifiers import Role
+from mcbn_protocol.manifest import ChannelKind
+from mcbn_protocol.participants import BROKER_URL
+from mcbn_protocol.roster import Roster
+from mcbn_workload.errors import ConfigurationError
+
+T = TypeVar("T")
+
+DEFAULT_PATH: Final = Path("/etc/mcbn/workload.toml")
+LAUNCHER_SOCKET: Final = Path("/run/container_launcher/teeserver.sock")
+FILE_BYTES: Final = 64 * 1024
+ENGINES: Final = ("pyopenssl",)
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+SECONDS_MAX: Final = 3600
+
+VARIABLES: Final = {
+    "MCBN_LISTEN": "server: the ciphertext address to listen on, HOST:PORT; port 0 takes a free one",
+    "MCBN_CONNECT": "client: the far end's ciphertext address, HOST:PORT",
+    "MCBN_MANIFEST": "where to find the manifest bundle besides the brokers: an http(s) URL or a file",
+    "MCBN_LOG_LEVEL": f"one of {', '.join(LOG_LEVELS)}; INFO if not set",
+}
+"""Every variable that is read, apart from one `MCBN_BROKER_<NAME>` for each participant of the roster."""
+
+BROKER_PREFIX: Final = "MCBN_BROKER_"
+_PORT_MAX: Final = 65535
+_ADDRESS: Final = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]/]+)):(?P<port>[0-9]{1,5})")
+_ROLES: Final = re.compile("|".join(Role))
+_CHANNELS: Final = re.compile("|".join(ChannelKind))
+_ENGINES: Final = re.compile("|".join(ENGINES))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deadlines:
+    """How long a workload waits, in whole seconds.
+
+    Attributes:
+        gather_seconds: For all brokers together, from the first question to the last share.
+        request_seconds: For one answer of one broker or of the launcher.
+        handshake_seconds: For the far end to authenticate itself.
+    """
+
+    gather_seconds: int = 60
+    request_seconds: int = 10
+    handshake_seconds: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """What the operator's environment says. It can break availability, never secrecy or consent.
+
+    Attributes:
+        listen: Where the server accepts channels: host and port.
+        connect: Where the client finds the far end: host and port.
+        brokers: Base URLs by participant; each replaces the manifest's.
+        manifest: URL or file of a manifest bundle; None to ask the brokers only.
+        log_level: A level's name.
+    """
+
+    listen: tuple[str, int] | None = None
+    connect: tuple[str, int] | None = None
+    brokers: Mapping[str, str]
+    manifest: str | None = None
+    log_level: str = "INFO"
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str], roster: Roster) -> Self:
+        """Read the closed table of variables; all others are left alone. An empty variable counts as not set.
+
+        Raises:
+            ConfigurationError: A value of the wrong form.
+        """
+        return cls(
+            listen=_address(environment, "MCBN_LISTEN"),
+            connect=_address(environment, "MCBN_CONNECT"),
+            brokers=_broker_urls(environment, roster),
+            manifest=environment.get("MCBN_MANIFEST") or None,
+            log_level=_log_level(environment.get("MCBN_LOG_LEVEL") or "INFO"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything a workload is configured with, read once.
+
+    Attributes:
+        role: The part this image plays.
+        roster: Who the participants are. The image's digest commits to it.
+        channel: The kind of channel.
+        engine: The TLS library that runs it.
+        forward: server: the application's plaintext address, text.
+        listen: client: the plaintext address for the application, text.
+        launcher_socket: The unix socket that gives attestation tokens.
+        deadlines: How long to wait.
+        operator: What the environment says.
+    """
+
+    role: Role
+    roster: Roster
+    channel: ChannelKind
+    engine: str
+    forward: str | None
+    listen: str | None
+    launcher_socket: Path
+    deadlines: Deadlines
+    operator: Operator
+
+    @classmethod
+    def load(cls, path: Path = DEFAULT_PATH, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read the configuration file, the roster it names, and the environment.
+
+        Raises:
+            ConfigurationError: A file that cannot be read, an unknown or missing key, or a value that does not fit.
+        """
+        data = _read(path, FILE_BYTES)
+        try:
+            members = tomllib.loads(data.decode("utf-8"))
+            with Fields(members, "configuration") as fields:
+                roster = load_roster(path.parent / fields.text("roster"))
+                return cls._from(fields, roster, environment)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, MalformedError) as error:
+            raise ConfigurationError(f"{path}: {error}") from error
+
+    @classmethod
+    def _from(cls, fields: Fields, roster: Roster, environment: Mapping[str, str]) -> Self:
+        role = Role(fields.text("role", pattern=_ROLES))
+        return cls(
+            role=role,
+            roster=roster,
+            channel=ChannelKind(fields.text("channel", pattern=_CHANNELS)),
+            engine=fields.text("engine", pattern=_ENGINES),
+            forward=fields.text("forward") if role is Role.SERVER and fields.has("forward") else None,
+            listen=fields.text("listen") if role is Role.CLIENT and fields.has("listen") else None,
+            launcher_socket=Path(fields.text("launcher_socket")) if fields.has("launcher_socket") else LAUNCHER_SOCKET,
+            deadlines=_deadlines(fields),
+            operator=Operator.read(environment, roster),
+        )
+
+    def require_role(self, role: Role) -> None:
+        """Check that this image plays a role.
+
+        Raises:
+            ConfigurationError: It plays the other one.
+        """
+        if self.role is not role:
+            raise ConfigurationError(f"this image's configuration says role {self.role}, so it cannot run as {role}")
+
+
+def require(value: T | None, name: str) -> T:
+    """Return a setting that a command needs.
+
+    Raises:
+        ConfigurationError: It is not set.
+    """
+    if value is None:
+        raise ConfigurationError(f"{name} is not set: this command needs it")
+    return value
+
+
+def load_roster(path: Path) -> Roster:
+    """Read the roster file.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is no roster.
+    """
+    try:
+        return Roster.parse(_read(path, limits.ROSTER_BYTES))
+    except ProtocolError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Read `HOST:PORT` or `[IPv6]:PORT` as host and port (0 to 65535).
+
+    Raises:
+        ConfigurationError: Another form.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match["port"]) > _PORT_MAX:
+        raise ConfigurationError(f"{text!r} is not HOST:PORT or [IPv6]:PORT")
+    return match["literal"] or match["host"], int(match["port"])
+
+
+def broker_variable(participant: str) -> str:
+    """Return the variable that overrides a participant's broker address: `-` in the name becomes `_`."""
+    return BROKER_PREFIX + participant.upper().replace("-", "_")
+
+
+def _broker_urls(environment: Mapping[str, str], roster: Roster) -> dict[str, str]:
+    urls = {name: environment.get(broker_variable(name)) for name in roster.names}
+    for name, url in urls.items():
+        if url and not BROKER_URL.fullmatch(url):
+            raise ConfigurationError(f"{broker_variable(name)} is not an http(s) URL of the form that brokers have")
+    return {name: url for name, url in urls.items() if url}
+
+
+def _address(environment: Mapping[str, str], name: str) -> tuple[str, int] | None:
+    text = environment.get(name)
+    try:
+        return parse_address(text) if text else None
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: {error}") from error
+
+
+def _log_level(text: str) -> str:
+    if text not in LOG_LEVELS:
+        raise ConfigurationError(f"MCBN_LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}")
+    return text
+
+
+def _deadlines(fields: Fields) -> Deadlines:
+    if not fields.has("deadlines"):
+        return Deadlines()
+    given: dict[str, int] = {}
+    with Fields(fields.object("deadlines"), fields.path("deadlines")) as inner:
+        for name in Deadlines.__dataclass_fields__:
+            if inner.has(name):
+                given[name] = inner.integer(name, minimum=1, maximum=SECONDS_MAX)
+    return Deadlines(**given)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > limit:
+        raise ConfigurationError(f"{path} is larger than {limit} bytes")
+    return data
