@@ -25,3 +25,12 @@ def require_tool() -> Callable[..., str]:
         pytest.skip(message)
 
     return find
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have measured and kept with `record_property("figure", ...)`, also when they pass."""
+    for report in (one for reports in terminalreporter.stats.values() for one in reports):
+        if isinstance(report, pytest.TestReport) and report.when == "call":
+            for name, value in report.user_properties:
+                if name == "figure":
+                    terminalreporter.write_line(f"figure: {value}")

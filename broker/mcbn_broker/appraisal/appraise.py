@@ -47,12 +47,12 @@ def appraise(
 
 
 def _agreed_checks(claims: Claims, reference: ConfidentialSpaceReference) -> tuple[CheckResult, ...]:
-    return tuple(CheckResult(check.name, *check.judge(claims, reference), check.why) for check in CHECKS)
+    return tuple(CheckResult(check.name, check.judge(claims, reference), check.why) for check in CHECKS)
 
 
 def _own_checks(claims: Claims, policy: Policy, role: Role, now: int) -> tuple[CheckResult, ...]:
     limits = policy.limits(role)
     return (
-        CheckResult(CONTAINER_CLAIMS_NAME, *container_claims(claims, policy), CONTAINER_CLAIMS_WHY),
-        *(CheckResult(check.name, *check.judge(claims, limits, now), check.why) for check in LIMIT_CHECKS),
+        CheckResult(CONTAINER_CLAIMS_NAME, container_claims(claims, policy), CONTAINER_CLAIMS_WHY),
+        *(CheckResult(check.name, check.judge(claims, limits, now), check.why) for check in LIMIT_CHECKS),
     )

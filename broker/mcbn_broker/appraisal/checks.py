@@ -135,7 +135,7 @@ def _swversion(claims: Claims, _reference: ConfidentialSpaceReference) -> Findin
     found = claims.at("swversion")
     versions = strings(found) or []
     return Finding(
-        len(versions) == 1 and _VERSION.fullmatch(versions[0]) is not None, "a list of one version", described(found)
+        len(versions) == 1 and _VERSION.fullmatch(versions[0]) is not None, "a list of one version", later(found)
     )
 
 

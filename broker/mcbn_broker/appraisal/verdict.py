@@ -1,8 +1,10 @@
 """The verdict of an appraisal: every check with what it expected and what it found."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Final, NamedTuple
 
+from mcbn_broker.appraisal.findings import Finding, Words
 from mcbn_broker.errors import EXIT_CODES, BrokerError
 
 
@@ -11,21 +13,36 @@ class CheckResult(NamedTuple):
 
     Attributes:
         name: Stable; goes into refusals.
-        passed: Whether the token passes it.
-        expected: What it asked for, printable and short.
-        found: What the token says, printable and short; `missing` if it says nothing.
+        finding: Whether the token passes, and both sides in words.
         why: Why it matters, in one sentence.
     """
 
     name: str
-    passed: bool
-    expected: str
-    found: str
+    finding: Finding
     why: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the token passes it."""
+        return self.finding.passed
+
+    @property
+    def expected(self) -> str:
+        """What it asked for, printable and short."""
+        return _text(self.finding.expected)
+
+    @property
+    def found(self) -> str:
+        """What the token says, printable and short; `missing` if it says nothing."""
+        return _text(self.finding.found)
+
+
+def _text(words: Words) -> str:
+    return words if isinstance(words, str) else words()
 
 
 _NOTHING_CHECKED: Final = CheckResult(
-    "references", passed=False, expected="at least one reference value and one check", found="none",
+    "references", Finding(passed=False, expected="at least one reference value and one check", found="none"),
     why="A token that was compared with nothing has passed nothing.",
 )  # fmt: skip
 
@@ -53,7 +70,7 @@ class Verdict:
         """Whether the workload is what was agreed."""
         return not self.failures
 
-    @property
+    @cached_property
     def failures(self) -> tuple[CheckResult, ...]:
         """The checks that failed."""
         return tuple(check for check in self.checks if not check.passed)
