@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := $(BIN)/pytest -p no:cacheprovider --numprocesses auto --dist loadgroup
+PYTEST := $(BIN)/pytest -p no:cacheprovider --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # Where a line or branch that no test reaches is a hole in the security argument.
 COVERAGE_FLOOR := 95

@@ -19,7 +19,7 @@ ABSENT = [
 ]
 
 # One worker makes the environment for all of these tests.
-pytestmark = [pytest.mark.xdist_group("workload_environment"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
