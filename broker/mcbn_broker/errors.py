@@ -18,12 +18,20 @@ class ExitCode:
 EXIT_CODES: Final = {
     "ok": ExitCode(0, "Done."),
     "failed": ExitCode(1, "The program itself failed; the text says how to report it."),
-    "usage": ExitCode(2, "The command line or a setting is wrong. Nothing was changed."),
+    "usage": ExitCode(
+        2,
+        "The command line, the environment or a setting is wrong or lacks something, such as the key-encryption key's "
+        "place; or a file that was named cannot be read or written. Nothing was changed.",
+    ),
     "not_ready": ExitCode(3, "A step is missing first, such as init; or another serve is running."),
     "refused": ExitCode(4, "A card, roster, manifest, signature or passphrase was refused. Nothing was changed."),
     "verification": ExitCode(5, "The audit does not verify; the text names the first bad record."),
     "storage": ExitCode(6, "The database cannot be read or written."),
-    "keys": ExitCode(7, "The key-encryption key, a sealed key or the anchor is missing, unreadable or wrong."),
+    "keys": ExitCode(
+        7,
+        "The file of the key-encryption key, a sealed key or the anchor is missing, unreadable, open to others, in the "
+        "wrong place, or does not open.",
+    ),
 }  # fmt: skip
 """The one table of exit codes: name -> number and meaning."""
 

@@ -56,14 +56,20 @@ class Settings(BaseSettings):
         tls_certificate: Certificate chain, PEM.
         tls_key: Its private key, PEM.
         insecure_http: Serve plain HTTP beyond loopback. No secret depends on this TLS, but metadata does.
+        insecure_health: Serve the health page, which is always plain HTTP and asks nobody who he is, beyond loopback.
+        log_level: The least important events that are logged: debug, info, warning or error.
         header_seconds: How long a client may take to send a request's headers.
         body_seconds: How long it may then take to send the body.
+        write_seconds: How long it may leave an answer unread.
         keep_alive_seconds: How long an idle connection is kept.
         stop_seconds: How long a stopping broker waits for what is in flight.
         challenge_seconds: How long a challenge is good for.
-        connections: Most connections at once.
-        in_flight: Most requests at once; more are answered 503.
-        rate_per_second: Requests a second that one client address may make in the long run; 0 switches this off.
+        connections: Most connections at once; more are closed as soon as they are made.
+        connections_per_client: How many of them one client may have. One client is an IPv4 address or an IPv6 /64, so
+            behind a proxy all are one: raise this, `bodies_per_client` and the rates there.
+        bodies_per_client: Most requests of one client whose bodies are still on their way; more are answered 429.
+        in_flight: Most requests at once whose bodies are there; more are answered 503.
+        rate_per_second: Requests a second that one client may make in the long run; 0 switches this off.
         rate_burst: How many it may make at once.
     """
 
@@ -76,13 +82,17 @@ class Settings(BaseSettings):
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     insecure_http: bool = False
+    insecure_health: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     header_seconds: Seconds = 5
     body_seconds: Seconds = 10
+    write_seconds: Seconds = 30
     keep_alive_seconds: Annotated[int, Field(ge=1, le=300)] = 30
     stop_seconds: Annotated[int, Field(ge=1, le=300)] = 30
     challenge_seconds: Annotated[int, Field(ge=10, le=600)] = 120
     connections: Annotated[int, Field(ge=10, le=100_000)] = 2000
+    connections_per_client: Annotated[int, Field(ge=1, le=100_000)] = 256
+    bodies_per_client: Annotated[int, Field(ge=1, le=100_000)] = 128
     in_flight: Annotated[int, Field(ge=1, le=10_000)] = 256
     rate_per_second: Annotated[float, Field(ge=0, le=100_000)] = 50
     rate_burst: Annotated[int, Field(ge=1, le=100_000)] = 200
@@ -96,6 +106,16 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{host} is not a loopback address: give tls_certificate and tls_key, "
                 "or insecure_http if a TLS proxy stands before this broker"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _health(self) -> Self:
+        host, _port = split_address(self.health_listen)
+        if not is_loopback(host) and not self.insecure_health:
+            raise ValueError(
+                f"health_listen: {host} is not a loopback address: whoever reaches it reads consent, rates and "
+                "readiness; give insecure_health if only your own network does"
             )
         return self
 
@@ -131,11 +151,13 @@ def load_settings(data_dir: Path, kek_file: Path, **flags: Any) -> Settings:  # 
     try:
         return Bound(data_dir=data_dir, kek_file=kek_file, **given)
     except ValidationError as error:
-        raise UsageError("; ".join(_explain(one) for one in error.errors())) from error
+        raise UsageError("; ".join(_explain(one, data_dir / FILE_NAME) for one in error.errors())) from error
     except (tomllib.TOMLDecodeError, OSError) as error:
         raise UsageError(f"{data_dir / FILE_NAME}: {error}") from error
 
 
-def _explain(error: Any) -> str:  # pydantic's ErrorDetails
+def _explain(error: Any, file: Path) -> str:  # pydantic's ErrorDetails
     where = ".".join(str(part) for part in error["loc"]) or "settings"
+    if error["type"] == "extra_forbidden":  # only the file can have them: flags are ours, other variables are not read
+        return f"{file}: unknown setting {where!r}; see docs/reference/broker-settings.md"
     return f"{where}: {error['msg'].removeprefix('Value error, ')}"

@@ -130,13 +130,18 @@ def _is_plain(value: JsonValue) -> bool:
     It does so for integers within plus or minus 2^53 - 1 and all strings; names of members it sorts by code point
     instead of UTF-16 unit (section 3.2.3), which in ASCII is the same.
     """
+    if type(value) is str:
+        return True
     if isinstance(value, dict):
-        return all(type(name) is str and name.isascii() and _is_plain(one) for name, one in value.items())
+        for name, one in value.items():
+            if type(name) is not str or not name.isascii() or not _is_plain(one):
+                return False
+        return True
     if isinstance(value, list):
         return all(map(_is_plain, value))
     if type(value) is int:
         return -_SAFE_INTEGER <= value <= _SAFE_INTEGER
-    return value is None or type(value) is str or type(value) is bool
+    return value is None or type(value) is bool
 
 
 def canonical(value: JsonValue) -> bytes:

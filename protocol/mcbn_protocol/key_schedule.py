@@ -72,6 +72,13 @@ def _refuse_degenerate(shares: Sequence[Share]) -> None:
         raise KeyScheduleError("two shares are equal: a participant copied another's, or a file was given twice")
 
 
+def _refuse_equal(names: Sequence[str], shares: Mapping[str, Share]) -> None:
+    for place, name in enumerate(names):
+        for other in names[place + 1 :]:
+            if shares[name] == shares[other]:
+                raise KeyScheduleError(f"the shares of {name} and {other} are equal: one copied the other's")
+
+
 def epoch_secret(scheme: Scheme, shares: Mapping[str, Share]) -> EpochSecret:
     """Combine all participants' shares into the epoch secret (HKDF-Extract, RFC 5869 section 2.2).
 
@@ -84,10 +91,11 @@ def epoch_secret(scheme: Scheme, shares: Mapping[str, Share]) -> EpochSecret:
         shares: The share of each participant of the roster, by name, each already checked against its commitment.
 
     Raises:
-        KeyScheduleError: No shares, or two equal ones.
+        KeyScheduleError: No shares, or two equal ones, with their participants' names.
     """
-    _refuse_degenerate(list(shares.values()))
     names = sorted(shares)
+    _refuse_equal(names, shares)
+    _refuse_degenerate(list(shares.values()))
     if scheme is Scheme.HKDF_SHA256:
         salt = COMBINE_SALT
         material = u32be(len(names)) + b"".join(lp(name) + lp(shares[name].reveal()) for name in names)

@@ -1,5 +1,6 @@
 """The manifest: everything the participants agree on for one epoch, signed by every one of them."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +8,7 @@ from typing import Final, Self, TypeVar
 
 from mcbn_protocol import limits
 from mcbn_protocol.encoding import JsonObject, JsonValue
-from mcbn_protocol.errors import ManifestError
+from mcbn_protocol.errors import MalformedError, ManifestError
 from mcbn_protocol.fields import Fields
 from mcbn_protocol.identifiers import ManifestHash, Role, RosterHash, check_name, sha256
 from mcbn_protocol.key_schedule import LEGACY_SCHEMES, Scheme
@@ -18,6 +19,11 @@ from mcbn_protocol.sealing import Kem
 from mcbn_protocol.signatures import Envelope, Label, verify
 
 FORMAT: Final = "mcbn-manifest-v1"
+TLS_CA: Final = re.compile(
+    r"(-----BEGIN CERTIFICATE-----\r?\n([A-Za-z0-9+/=]{1,76}\r?\n)+-----END CERTIFICATE-----(\r?\n)*)+"
+)
+"""PEM certificates (RFC 7468 section 5) and nothing else: comments would be read differently by different libraries."""
+
 T = TypeVar("T")
 
 
@@ -216,8 +222,19 @@ def _broker(each: Fields, name: str) -> BrokerAddress:
     with Fields(each.take(name), each.path(name)) as fields:
         return BrokerAddress(
             url=fields.decoded("url", check_broker_url),
-            tls_ca=fields.optional("tls_ca", lambda name: fields.text(name, maximum=limits.PEM_CHARS)),
+            tls_ca=fields.optional("tls_ca", lambda name: fields.decoded(name, check_tls_ca)),
         )
+
+
+def check_tls_ca(text: str) -> str:
+    """Return `text` if it is one PEM certificate or more, in ASCII and without comments.
+
+    Raises:
+        MalformedError: Anything else.
+    """
+    if not TLS_CA.fullmatch(text):
+        raise MalformedError("one PEM certificate or more is expected, in ASCII, without comments")
+    return text
 
 
 def _roles(fields: Fields) -> dict[Role, RoleTerms]:

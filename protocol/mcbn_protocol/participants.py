@@ -3,7 +3,7 @@
 import hashlib
 import re
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -22,6 +22,9 @@ BROKER_URL: Final = re.compile(
 _AUTHORITY: Final = re.compile(
     r"(?P<scheme>https?)://(?:\[(?P<ipv6>[0-9a-f:]+)\]|(?P<host>[A-Za-z0-9._~-]+))(?::(?P<port>[0-9]{1,5}))?(?![^/])"
 )
+_LABELS: Final = re.compile(r"[A-Za-z0-9_~-]{1,63}(\.[A-Za-z0-9_~-]{1,63})*\.?")
+# A host that ends in a number is an IPv4 address to resolvers, in notations that nobody reads alike: `0x7f.1`, `127.1`.
+_ENDS_IN_NUMBER: Final = re.compile(r"(.*\.)?([0-9]+|0[xX][0-9A-Fa-f]*)\.?")
 _PORT_MAX: Final = 65535
 _SIGNERS: Final = 2  # the consent key and the release key each prove that their owner made the card
 
@@ -30,18 +33,29 @@ def check_broker_url(text: str) -> str:
     """Return `text` if it is a broker's base URL: http or https, a host, an optional port and path, nothing else.
 
     Raises:
-        MalformedError: User information, a query, a fragment, a port beyond 65535, or anything else.
+        MalformedError: User information, a query, a fragment, a host that cannot be one, a port beyond 65535, or
+            anything else.
     """
     authority = _AUTHORITY.match(text)
     if authority is None or len(text) > limits.TEXT_CHARS or not BROKER_URL.fullmatch(text):
         raise MalformedError("a broker's URL is http:// or https://, a host, and an optional port and path")
     try:
-        IPv6Address(authority["ipv6"] or "::")
+        _check_host(authority["ipv6"], authority["host"])
     except ValueError as error:
-        raise MalformedError("the URL's IPv6 address is not valid") from error
+        raise MalformedError("the URL's host is not valid") from error
     if int(authority["port"] or 0) > _PORT_MAX:
         raise MalformedError(f"the URL's port is beyond {_PORT_MAX}")
     return text
+
+
+def _check_host(ipv6: str | None, host: str) -> None:
+    """Check a literal, a name's labels (RFC 1035 section 2.3.4), and that what looks like IPv4 is a dotted quad."""
+    if ipv6 is not None:
+        IPv6Address(ipv6)
+    elif not _LABELS.fullmatch(host):
+        raise ValueError("not a host name")
+    elif _ENDS_IN_NUMBER.fullmatch(host):
+        IPv4Address(host)
 
 
 def plain_http_beyond_loopback(url: str) -> bool:
@@ -53,6 +67,35 @@ def plain_http_beyond_loopback(url: str) -> bool:
         return not ip_address(authority["ipv6"] or authority["host"]).is_loopback
     except ValueError:
         return True
+
+
+def names_this_machine(url: str) -> bool:
+    """Whether a broker's URL leads back to whoever uses it: a loopback or unspecified address, or `localhost`.
+
+    An unspecified address (`0.0.0.0`, `::`) is connected to as loopback.
+    """
+    authority = _AUTHORITY.match(url)
+    if authority is None:
+        return False
+    host = (authority["ipv6"] or authority["host"]).lower().rstrip(".")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return any(one.is_loopback or one.is_unspecified for one in (address, mapped) if one is not None)
+
+
+def plain_http_to_a_name(url: str) -> bool:
+    """Whether a broker's URL means plain HTTP to a name, so that whoever answers for names decides where it leads."""
+    authority = _AUTHORITY.match(url)
+    if authority is None or authority["scheme"] == "https" or authority["ipv6"]:
+        return False
+    try:
+        ip_address(authority["host"])
+    except ValueError:
+        return True
+    return False
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Signed documents: Ed25519 over LP(label) || LP(roster hash) || LP(canonical payload), and their transport form."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,6 +31,9 @@ class Label(StrEnum):
     AUDIT_HEAD = "mcbn/audit-head/v1"
 
 
+@functools.lru_cache(
+    maxsize=limits.PARTICIPANTS
+)  # a network's keys are few, and judging one costs more than a signature
 def check_public_key(raw: bytes) -> bytes:
     """Return the 32 bytes of an Ed25519 public key (RFC 8032 section 5.1.5) that is safe to verify with.
 

@@ -2,8 +2,13 @@
 
 import subprocess
 import sys
+import tomllib
 
 import pytest
+from pydantic import BaseModel
+
+from mcbn_broker.appraisal.policy import Policy
+from mcbn_broker.settings import Settings
 
 
 @pytest.fixture
@@ -33,19 +38,49 @@ def test_drift_is_named(generator, tmp_path, monkeypatch, capsys, damage):
 
 
 def test_every_command_and_every_code_is_there(generator):
-    help_page, errors, exits = generator.broker_cli_page(), generator.errors_page(), generator.exit_codes_page()
+    help_page, errors, exits = generator.typer_page("mcbn-broker"), generator.errors_page(), generator.exit_codes_page()
     for command in ("init", "consent-key new", "manifest sign", "audit verify", "consent pause", "serve"):
         assert f"\n## `mcbn-broker {command}`\n" in help_page
     assert "| `challenge_used` | 409 |" in errors
     assert "| 5 | verification |" in exits
 
 
+def test_every_command_of_workload_and_simulator_is_there(generator):
+    workload, simulator = generator.workload_cli_page(), generator.typer_page("mcbn-simulator")
+    assert all(f"\n## `mcbn-workload {name}`\n" in workload for name in ("server", "client", "probe", "derive"))
+    assert all(f"\n## `mcbn-simulator {name}`\n" in simulator for name in ("demo", "issuer", "launcher", "token"))
+
+
+def test_every_setting_is_there_with_its_default_and_environment_name(generator):
+    page = generator.broker_settings_page()
+    assert all(f"| `{name}` |" in page and f"`MCBN_{name.upper()}`" in page for name in Settings.model_fields)
+    assert "| `listen` | `127.0.0.1:8443` | `MCBN_LISTEN` |" in page
+
+
+def test_every_member_of_the_policy_is_there_and_the_example_is_one(generator):
+    page = generator.policy_page()
+    assert all(f"| `{name}` |" in page for name in Policy.model_fields)
+    assert generator.POLICY_EXAMPLE in page
+    assert Policy.model_validate(tomllib.loads(generator.POLICY_EXAMPLE)).maximum_token_age_seconds == 300
+
+
+def test_setting_without_a_meaning_is_noticed(generator):
+    class Undescribed(BaseModel):
+        """Attributes are described elsewhere."""
+
+        listen: str
+
+    with pytest.raises(ValueError, match="listen"):
+        generator.meanings(Undescribed)
+
+
 def test_help_does_not_depend_on_the_terminal(generator, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
-    narrow = generator.broker_cli_page()
+    narrow, workload = generator.typer_page("mcbn-broker"), generator.workload_cli_page()
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert generator.broker_cli_page() == narrow
+    assert generator.typer_page("mcbn-broker") == narrow
+    assert generator.workload_cli_page() == workload
     assert "\x1b" not in narrow
 
 

@@ -34,7 +34,7 @@ from mcbn_workload.tunnel.ends import connect_tunnel, serve_tunnel
 def end(settings):
     key = Secret(bytes.fromhex(settings["key"]))
     identity, plain, owned = settings["identity"], parse_plain_address(settings["plain"]), {
-        "guard": lambda: None, "registry": ChannelRegistry()
+        "guard": lambda _identity: None, "registry": ChannelRegistry()
     }
     if settings["role"] == "server":
         known = {identity.encode(): key}

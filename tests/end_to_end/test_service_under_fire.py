@@ -225,6 +225,16 @@ def test_a_bad_policy_leaves_the_old_one_in_force(network: Network, desk: Desk) 
         assert code() == "released"
 
 
+@pytest.mark.parametrize("option", ["--listen", "--health-listen"])
+def test_an_address_in_use_is_named(desk: Desk, option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        taken = f"127.0.0.1:{held.getsockname()[1]}"
+        options = {"--listen": "127.0.0.1:0", "--health-listen": "127.0.0.1:0"} | {option: taken}
+        ended = desk.command("serve", *(part for pair in options.items() for part in pair))
+    assert ended.returncode == EXIT_CODES["usage"].number
+    assert f"cannot listen on {taken}" in ended.stderr
+
+
 def test_a_second_serve_on_the_same_folder_is_refused(network: Network, broker: Broker) -> None:
     second = broker.desk.command("serve", "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0")
     assert second.returncode == EXIT_CODES["not_ready"].number

@@ -17,6 +17,7 @@ from mcbn_protocol.roster import Roster
 
 NAMES = ("alice", "bob", "carol")
 ISSUER = "http://127.0.0.1:8080"
+CERTIFICATE = (Path(__file__).parents[1] / "authority.pem").read_text()
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Site:
 
     def commit(self, epoch=1, *options):
         out = self.exchange / f"{self.name}.commitment-{epoch}.json"
-        self.run("share", "new", *self.roster, *options, "--out", out, *self.broker)
+        self.run("share", "new", *self.roster, "--yes", *options, "--out", out, *self.broker)
         return out
 
     def sign(self, draft, *, yes=("--yes",)):
@@ -219,6 +220,8 @@ def test_audit_tells_the_set_up_and_verifies_against_a_head(sites, draft):
     assert "share_made" not in table
     words = ["--head", alice.home / "head.json", "--output", "json", *alice.data]
     assert json.loads(alice.run("audit", "verify", *words).out)["sequence"] == records[-1]["sequence"]
+    words[1].write_bytes(b"{}")
+    assert f"{words[1]}: " in alice.refused("audit", "verify", *words)
 
 
 def test_simulated_issuer_is_loud_at_every_step(sites):
@@ -319,7 +322,7 @@ def test_roster_of_others_is_not_adopted(sites):
     exchange = sites["alice"].exchange
     alice, carol = sites["alice"], sites["carol"]
     alice.run("roster", "build", *cards(exchange)[:2], "--out", exchange / "small.json")
-    words = ["--roster", exchange / "small.json", "--out", exchange / "commitment.json"]
+    words = ["--roster", exchange / "small.json", "--yes", "--out", exchange / "commitment.json"]
     assert "carol is not in the roster" in carol.refused("share", "new", *words, *carol.broker)
     alice.commit()
     assert "another roster was adopted" in alice.refused("share", "new", *words, *alice.broker)
@@ -352,17 +355,19 @@ def test_epoch_that_was_given_up_is_followed_by_the_next(sites, draft):
 
 def test_key_encryption_key_must_be_there_private_and_the_right_one(sites):
     alice, kek = sites["alice"], sites["alice"].home / "kek"
-    words = ["share", "new", *alice.roster, "--out", alice.exchange / "commitment.json", *alice.broker]
+    words = ["share", "new", *alice.roster, "--yes", "--out", alice.exchange / "commitment.json", *alice.broker]
     kek.chmod(0o644)
-    assert "open to others" in alice.refused(*words, status=7)
+    assert f"open to others: find out who read it, then: chmod go= {kek}" in alice.refused(*words, status=7)
     kek.chmod(0o600)
     right = kek.read_bytes()
     kek.write_bytes(right[:31])
     assert "31 bytes" in alice.refused(*words, status=7)
     kek.write_bytes(bytes(32))
-    assert "does not open" in alice.refused(*words, status=7)
+    text = alice.refused(*words, status=7)
+    assert f"{alice.home / 'state' / 'release.key'}: " in text
+    assert "does not open" in text
     kek.unlink()
-    assert "cannot be read" in alice.refused(*words, status=7)
+    assert f"{kek} is not there: restore it from its backup, or correct --kek-file" in alice.refused(*words, status=7)
     inside = alice.home / "state" / "kek"
     inside.write_bytes(right)
     assert "inside of the data directory" in alice.refused(*words[:-1], inside, status=7)
@@ -378,11 +383,125 @@ def test_second_init_replaces_nothing(sites):
     alice = sites["alice"]
     before = {path.name: path.read_bytes() for path in (alice.home / "state").iterdir() if path.suffix == ".key"}
     words = ["--network", "demo", "--name", "alice", "--url", "https://x.example", *alice.broker]
-    alice.refused("init", *words, status=3)
-    assert "exists" in alice.refused("init", "--create-kek", *words, status=7)
+    for options in ((), ("--create-kek",)):
+        assert "is already a broker's data directory" in alice.refused("init", *options, *words, status=3)
     assert before == {
         path.name: path.read_bytes() for path in (alice.home / "state").iterdir() if path.suffix == ".key"
     }
+
+
+def test_init_that_finds_a_broker_makes_no_key(sites, tmp_path):
+    alice, kek = sites["alice"], tmp_path / "new.kek"
+    words = ["--network", "demo", "--name", "alice", "--url", "https://x.example", "--create-kek", *alice.data]
+    alice.refused("init", *words, "--kek-file", kek, status=3)
+    assert not kek.exists()
+
+
+def test_init_uses_an_existing_key_only_without_create_kek(sites, tmp_path):
+    alice, kek = sites["alice"], sites["alice"].home / "kek"
+    before = kek.read_bytes()
+    words = ["--network", "demo", "--name", "alice", "--url", "https://x.example"]
+    words += ["--data-dir", tmp_path / "second", "--kek-file", kek]
+    assert f"{kek} exists: leave out --create-kek to use it" in alice.refused("init", "--create-kek", *words, status=2)
+    alice.run("init", *words)
+    assert kek.read_bytes() == before
+
+
+def test_first_roster_is_shown_and_adopted_only_by_a_person_or_yes(sites, monkeypatch):
+    alice, asked, answers = sites["alice"], [], [False, True]
+
+    def confirm(question, *, err):
+        asked.append(question)
+        return answers.pop(0)
+
+    words = ["share", "new", *alice.roster, "--out", alice.exchange / "commitment.json", *alice.broker]
+    assert "give --yes" in alice.refused(*words, status=2)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.confirm", confirm)
+    assert "nothing was done" in alice.refused(*words)
+    assert alice.status_json()["roster_hash"] is None
+    shown = alice.run(*words).err
+    roster = Roster.parse((alice.exchange / "roster.json").read_bytes())
+    for text in ("adopted for good", "alice, bob, carol", "3 of 3", roster.hash.hex()):
+        assert text in shown
+    assert "adopted for good" not in alice.run(*words).err
+    assert len(asked) == 2
+
+
+def test_share_beyond_the_next_epoch_is_loud(sites):
+    alice = sites["alice"]
+    words = ["share", "new", *alice.roster, "--yes", "--out", alice.exchange / "commitment.json", *alice.broker]
+    assert "WARNING: epoch 7 is beyond the next one, which is 1" in alice.run(*words, "--epoch", "7").err
+    assert "WARNING" not in alice.run(*words, "--force", "--epoch", "1").err
+
+
+def test_draft_says_that_signers_give_their_commitment(sites):
+    exchange, alice = sites["alice"].exchange, sites["alice"]
+    words = ["--roster", exchange / "roster.json", "--terms", write_terms(sites), *cards(exchange)]
+    words += [one.commit() for one in sites.values()]
+    said = alice.run("manifest", "draft", *words, "--out", exchange / "manifest.json").err
+    assert "--commitment NAME.commitment.json" in said
+
+
+def test_draft_given_to_accept_is_explained(sites, draft):
+    alice = sites["alice"]
+    text = alice.refused("manifest", "accept", draft, *alice.data)
+    assert f"{draft} is a draft, not a bundle: run `mcbn-broker manifest bundle` first" in text
+
+
+def test_expired_manifest_is_not_accepted_and_leaves_the_one_in_force(sites, draft, monkeypatch):
+    alice = sites["alice"]
+    first = make_bundle(sites, draft, [one.sign(draft) for one in sites.values()])
+    alice.run("manifest", "accept", first, *alice.data)
+    commitments = [one.commit(2, "--epoch", "2") for one in sites.values()]
+    terms, previous = write_terms(sites, days=1), ("--previous", first)
+    second = make_draft(sites, commitments, terms=terms, out="manifest-2.json", previous=previous)
+    bundle = make_bundle(sites, second, [one.sign(second) for one in sites.values()])
+    later = json.loads(second.read_text())["valid_until"]
+    for module in ("opening", "manifest.accepting"):
+        monkeypatch.setattr(f"mcbn_broker.cli.{module}.now", lambda: later)
+    text = alice.refused("manifest", "accept", bundle, *alice.data)
+    assert f"{bundle}: this manifest expired at" in text
+    assert "draft the next epoch" in text
+    assert [(one["epoch"], one["state"]) for one in alice.status_json()["manifests"]] == [(1, "current")]
+
+
+def test_manifest_that_expired_after_its_acceptance_is_said_to_have(sites, draft, monkeypatch):
+    alice = sites["alice"]
+    bundle = make_bundle(sites, draft, [one.sign(draft) for one in sites.values()])
+    alice.run("manifest", "accept", bundle, *alice.data)
+    later = json.loads(draft.read_text())["valid_until"]
+    for module in ("opening", "manifest.accepting"):
+        monkeypatch.setattr(f"mcbn_broker.cli.{module}.now", lambda: later)
+    assert "WARNING: this manifest expired at" in alice.run("manifest", "accept", bundle, *alice.data).err
+    (step,) = alice.status_json()["next"]
+    assert step.startswith("the manifest of epoch 1 expired at")
+    assert "agree on epoch 2" in step
+
+
+def test_commitment_made_for_another_roster_is_explained(sites):
+    exchange, alice = sites["alice"].exchange, sites["alice"]
+    alice.run("roster", "build", *cards(exchange)[:2], "--out", exchange / "small.json")
+    out = exchange / "small.commitment.json"
+    alice.run("share", "new", "--roster", exchange / "small.json", "--yes", "--out", out, *alice.broker)
+    words = ["--roster", exchange / "roster.json", "--terms", write_terms(sites), *cards(exchange), out]
+    text = alice.refused("manifest", "draft", *words, "--out", exchange / "manifest.json")
+    assert f"{out}: the signature of alice" in text
+    assert "or it was made for another roster: compare the roster hashes" in text
+
+
+def test_roster_problems_are_said_in_the_words_of_whoever_collects_cards(sites):
+    exchange, alice = sites["alice"].exchange, sites["alice"]
+    three, out = cards(exchange), ("--out", exchange / "new.json")
+    for words, problem in (
+        ((*three, three[0]), "two cards are of alice"),
+        (three[:1], "a roster needs at least two participants"),
+        ((*three, "--threshold", 2), "this version combines all shares: leave out --threshold"),
+        ((*three, "--threshold", 4), "the threshold is 4"),
+    ):
+        assert problem in alice.refused("roster", "build", *words, *out)
+        assert not out[1].exists()
+    assert "threshold 3 of 3" in alice.run("roster", "build", *three, "--threshold", 3, *out).err
 
 
 def test_passphrase_and_consent_key_are_in_no_output(sites, draft):
@@ -433,10 +552,10 @@ def test_allowing_before_a_manifest_says_what_is_missing(sites):
 
 def test_terms_take_a_brokers_own_authority_from_a_file_beside_them(sites):
     terms = write_terms(sites)
-    (terms.parent / "bob.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    (terms.parent / "bob.pem").write_text(CERTIFICATE)
     terms.write_text(terms.read_text() + '\n[brokers.bob]\ntls_ca_file = "bob.pem"\n')
     draft = make_draft(sites, [one.commit() for one in sites.values()], terms=terms, out="manifest.json")
-    assert json.loads(draft.read_text())["brokers"]["bob"]["tls_ca"] == "-----BEGIN CERTIFICATE-----\n"
+    assert json.loads(draft.read_text())["brokers"]["bob"]["tls_ca"] == CERTIFICATE
     (terms.parent / "bob.pem").write_bytes(b"\x30\x82")
     words = ["--roster", terms.parent / "roster.json", "--terms", terms, "--out", terms.parent / "second.json"]
     assert "bob.pem is not a PEM file" in sites["bob"].refused("manifest", "draft", *words, status=2)

@@ -21,7 +21,7 @@ KEY = bytes(range(32))
 
 def owned() -> dict[str, Any]:
     return {
-        "guard": lambda: None,
+        "guard": lambda _identity: None,
         "registry": ChannelRegistry(),
         "limits": Limits(handshake_seconds=30, close_seconds=5),
     }

@@ -561,6 +561,7 @@ REFUSAL = {
     "manifest_hash": MANIFEST_HASH.hex(),
     "role": "client",
     "challenge": CHALLENGE,
+    "binding": b64u(BINDINGS["x25519"]),
     "code": "consent_paused",
     "check": None,
     "issued_at": NOW + 10,

@@ -26,6 +26,14 @@ EXIT_CODES: Final = {
 """What each exit code means."""
 
 
+SHOWN_CHARS: Final = 200
+
+
+def printable(unverified_text: str) -> str:
+    """Return a text of somebody else's as it may be shown: escaped, on one line, and not longer than `SHOWN_CHARS`."""
+    return ascii(unverified_text[:SHOWN_CHARS])[1:-1][:SHOWN_CHARS]
+
+
 class WorkloadError(Exception):
     """Root of this package's errors.
 

@@ -13,7 +13,7 @@ from mcbn_protocol.errors import MalformedError, ProtocolError
 from mcbn_protocol.fields import Fields
 from mcbn_protocol.identifiers import Role
 from mcbn_protocol.manifest import ChannelKind
-from mcbn_protocol.participants import BROKER_URL
+from mcbn_protocol.participants import check_broker_url, names_this_machine, plain_http_to_a_name
 from mcbn_protocol.roster import Roster
 from mcbn_workload.errors import ConfigurationError
 
@@ -29,7 +29,7 @@ SECONDS_MAX: Final = 3600
 VARIABLES: Final = {
     "MCBN_LISTEN": "server: the ciphertext address to listen on, HOST:PORT; port 0 takes a free one",
     "MCBN_CONNECT": "client: the far end's ciphertext address, HOST:PORT",
-    "MCBN_MANIFEST": "where to find the manifest bundle besides the brokers: an http(s) URL or a file",
+    "MCBN_MANIFEST": "where to find the manifest bundle besides the brokers: a URL, or a file's absolute path",
     "MCBN_LOG_LEVEL": f"one of {', '.join(LOG_LEVELS)}; INFO if not set",
 }
 """Every variable that is read, apart from one `MCBN_BROKER_<NAME>` for each participant of the roster."""
@@ -65,7 +65,7 @@ class Operator:
         listen: Where the server accepts channels: host and port.
         connect: Where the client finds the far end: host and port.
         brokers: Base URLs by participant; each replaces the manifest's.
-        manifest: URL or file of a manifest bundle; None to ask the brokers only.
+        manifest: URL, or absolute path of a file, of a manifest bundle; None to ask the brokers only.
         log_level: A level's name.
     """
 
@@ -76,17 +76,23 @@ class Operator:
     log_level: str = "INFO"
 
     @classmethod
-    def read(cls, environment: Mapping[str, str], roster: Roster) -> Self:
+    def read(cls, environment: Mapping[str, str], roster: Roster, *, insecure_loopback_brokers: bool) -> Self:
         """Read the closed table of variables; all others are left alone. An empty variable counts as not set.
 
+        Args:
+            environment: The variables.
+            roster: Whose participants' broker addresses are read.
+            insecure_loopback_brokers: Whether URLs may lead back into the container.
+
         Raises:
-            ConfigurationError: A value of the wrong form.
+            ConfigurationError: A value of the wrong form, or a URL that may not come from the operator.
         """
+        loopback = insecure_loopback_brokers
         return cls(
             listen=_address(environment, "MCBN_LISTEN"),
             connect=_address(environment, "MCBN_CONNECT"),
-            brokers=_broker_urls(environment, roster),
-            manifest=environment.get("MCBN_MANIFEST") or None,
+            brokers=_broker_urls(environment, roster, loopback=loopback),
+            manifest=_manifest(environment, loopback=loopback),
             log_level=_log_level(environment.get("MCBN_LOG_LEVEL") or "INFO"),
         )
 
@@ -104,6 +110,8 @@ class Settings:
         listen: client: the plaintext address for the application, text.
         launcher_socket: The unix socket that gives attestation tokens.
         deadlines: How long to wait.
+        insecure_loopback_brokers: Whether the operator's URLs may lead back into the container, as on one machine for
+            development. In an image it would let the operator send requests into the plaintext ends.
         operator: What the environment says.
     """
 
@@ -115,6 +123,7 @@ class Settings:
     listen: str | None
     launcher_socket: Path
     deadlines: Deadlines
+    insecure_loopback_brokers: bool
     operator: Operator
 
     @classmethod
@@ -136,6 +145,7 @@ class Settings:
     @classmethod
     def _from(cls, fields: Fields, roster: Roster, environment: Mapping[str, str]) -> Self:
         role = Role(fields.text("role", pattern=_ROLES))
+        loopback = fields.flag("insecure_loopback_brokers")
         return cls(
             role=role,
             roster=roster,
@@ -145,7 +155,8 @@ class Settings:
             listen=fields.text("listen") if role is Role.CLIENT and fields.has("listen") else None,
             launcher_socket=Path(fields.text("launcher_socket")) if fields.has("launcher_socket") else LAUNCHER_SOCKET,
             deadlines=_deadlines(fields),
-            operator=Operator.read(environment, roster),
+            insecure_loopback_brokers=loopback,
+            operator=Operator.read(environment, roster, insecure_loopback_brokers=loopback),
         )
 
     def require_role(self, role: Role) -> None:
@@ -190,7 +201,12 @@ def parse_address(text: str) -> tuple[str, int]:
     match = _ADDRESS.fullmatch(text)
     if match is None or int(match["port"]) > _PORT_MAX:
         raise ConfigurationError(f"{text!r} is not HOST:PORT or [IPv6]:PORT")
-    return match["literal"] or match["host"], int(match["port"])
+    host = match["literal"] or match["host"]
+    try:
+        host.encode("idna")  # as every look-up does
+    except UnicodeError as error:
+        raise ConfigurationError(f"{text!r} does not begin with a host's name") from error
+    return host, int(match["port"])
 
 
 def broker_variable(participant: str) -> str:
@@ -198,12 +214,31 @@ def broker_variable(participant: str) -> str:
     return BROKER_PREFIX + participant.upper().replace("-", "_")
 
 
-def _broker_urls(environment: Mapping[str, str], roster: Roster) -> dict[str, str]:
-    urls = {name: environment.get(broker_variable(name)) for name in roster.names}
-    for name, url in urls.items():
-        if url and not BROKER_URL.fullmatch(url):
-            raise ConfigurationError(f"{broker_variable(name)} is not an http(s) URL of the form that brokers have")
-    return {name: url for name, url in urls.items() if url}
+def _broker_urls(environment: Mapping[str, str], roster: Roster, *, loopback: bool) -> dict[str, str]:
+    given = {name: environment.get(broker_variable(name)) for name in roster.names}
+    return {name: _checked_url(broker_variable(name), url, loopback=loopback) for name, url in given.items() if url}
+
+
+def _manifest(environment: Mapping[str, str], *, loopback: bool) -> str | None:
+    source = environment.get("MCBN_MANIFEST") or None
+    if source is None or source.startswith("/"):
+        return source
+    return _checked_url("MCBN_MANIFEST", source, loopback=loopback)
+
+
+def _checked_url(variable: str, url: str, *, loopback: bool) -> str:
+    """Return a URL that the operator may set: with it he must not send requests to where the plaintext is."""
+    try:
+        check_broker_url(url)
+    except MalformedError as error:
+        raise ConfigurationError(f"{variable}: {error}") from error
+    if not loopback and (names_this_machine(url) or plain_http_to_a_name(url)):
+        raise ConfigurationError(
+            f"{variable}: a loopback address, or plain http to a name, could lead into the plaintext end, so it is not "
+            "taken from the environment. Use https, let the signed manifest name the address, or for development "
+            "build an image whose configuration says insecure_loopback_brokers = true"
+        )
+    return url
 
 
 def _address(environment: Mapping[str, str], name: str) -> tuple[str, int] | None:

@@ -1,6 +1,7 @@
-"""HTTP/1.1 with limits: uvicorn's httptools protocol waits for ever, for headers without end; this one does not."""
+"""HTTP/1.1 with limits: uvicorn's httptools protocol waits for ever, for headers or readers; this one does not."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -12,23 +13,31 @@ _HEADERS_TOO_LARGE: Final = b"431 Request Header Fields Too Large"
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """Ends a connection whose headers pass 16 KiB, or whose headers, or then body, do not arrive in time.
+    """Ends a connection whose headers pass 16 KiB, or that is too slow.
 
-    Subclass it with `bound_to`; uvicorn makes the instances and passes no arguments of ours.
+    Headers, then the body, have to arrive in time, and the client has to read what it asked for in time. Subclass it
+    with `bound_to`; uvicorn makes the instances and passes no arguments of ours.
+
+    Attributes:
+        when_lost: Called once the connection has ended.
     """
 
     header_seconds: ClassVar[float]
     body_seconds: ClassVar[float]
+    write_seconds: ClassVar[float]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # uvicorn's own signature, passed on
         super().__init__(*args, **kwargs)
+        self.when_lost: Callable[[], None] = _nothing
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._header_bytes = 0
 
     @classmethod
-    def bound_to(cls, *, header_seconds: float, body_seconds: float) -> type["DeadlineProtocol"]:
+    def bound_to(cls, *, header_seconds: float, body_seconds: float, write_seconds: float) -> type["DeadlineProtocol"]:
         """Return the class with these deadlines, in seconds."""
-        return type(cls.__name__, (cls,), {"header_seconds": header_seconds, "body_seconds": body_seconds})
+        deadlines = {"header_seconds": header_seconds, "body_seconds": body_seconds, "write_seconds": write_seconds}
+        return type(cls.__name__, (cls,), deadlines)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         """Start waiting for the first request."""
@@ -38,7 +47,9 @@ class DeadlineProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop()
+        self._stop_waiting_for_reader()
         super().connection_lost(exc)
+        self.when_lost()
 
     def data_received(self, data: bytes) -> None:
         """Start waiting for the headers of a further request on a kept connection, and count their bytes."""
@@ -49,6 +60,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._header_bytes > _HEADER_BYTES:
             self._end(_HEADERS_TOO_LARGE)
+        self._wait_for_reader()
 
     def on_headers_complete(self) -> None:
         """Start waiting for the body."""
@@ -60,6 +72,35 @@ class DeadlineProtocol(HttpToolsProtocol):
         """The request is here."""
         self._stop()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Start waiting for the client to read the answer, if the system's own buffers did not take all of it."""
+        super().on_response_complete()
+        self._wait_for_reader()
+
+    def pause_writing(self) -> None:
+        """Start waiting for the client to read."""
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        self._stop_waiting_for_reader()
+        super().resume_writing()
+
+    def _wait_for_reader(self) -> None:
+        if self._unread is None and self.transport.get_write_buffer_size():
+            self._unread = self.loop.call_later(self.write_seconds, self._never_read)
+
+    def _stop_waiting_for_reader(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _never_read(self) -> None:
+        self._unread = None
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()  # close() would wait for the reader again
 
     def _wait(self, seconds: float) -> None:
         self._stop()
@@ -83,3 +124,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._answered():
             self.transport.write(_ANSWER % status)
         self.transport.close()
+        self._wait_for_reader()
+
+
+def _nothing() -> None:
+    pass

@@ -9,20 +9,29 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from mcbn_broker.api.places import Places
+from mcbn_broker.app.acceptor import Acceptor, Leave
 from mcbn_broker.app.http_protocol import DeadlineProtocol
 from mcbn_broker.errors import UsageError
 from mcbn_broker.settings import Settings, split_address
 
 _BACKLOG = 512
+_HEALTH_CONNECTIONS = 64
 _GRACE_SECONDS = 1.0  # by which the connection outlives the application's own deadline, so that it can answer 408
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server whose process handles signals itself: two of them live in one loop."""
+    """A uvicorn server whose process handles signals itself, because two of them live in one loop.
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    It also accepts connections itself: uvicorn knows no limit on them, only one above which it answers everybody 503.
+    """
+
+    def __init__(self, config: uvicorn.Config, places: Places, *, handshake_seconds: float) -> None:
         super().__init__(config)
+        self.places = places
         self.listening = asyncio.Event()
+        self._handshake_seconds = handshake_seconds
+        self._acceptors: list[Acceptor] = []
         self._ended = asyncio.Event()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -34,8 +43,26 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen, and say so by the event `listening`."""
-        await super().startup(sockets)
+        await super().startup([])
+        self._acceptors = [
+            Acceptor(
+                one, self._make_protocol, self.places, tls=self.config.ssl, handshake_seconds=self._handshake_seconds
+            )
+            for one in sockets or ()
+        ]
         self.listening.set()
+
+    def _make_protocol(self, leave: Leave) -> asyncio.Protocol:
+        make: type[DeadlineProtocol] = self.config.http_protocol_class  # type: ignore[assignment]  # what `_config` gave
+        protocol = make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        protocol.when_lost = leave
+        return protocol
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept nothing more, and finish what is in flight."""
+        for acceptor in self._acceptors:
+            acceptor.close()
+        await super().shutdown(sockets)
 
     async def stop(self) -> None:
         """Accept nothing more, finish what is in flight (at most `stop_seconds`), and return."""
@@ -89,12 +116,14 @@ def broker_server(api: ASGIApp, settings: Settings) -> Server:
         config.load()
     except OSError as error:
         raise UsageError(f"tls_certificate and tls_key: {error}") from error
-    return Server(config)
+    places = Places(total=settings.connections, each=settings.connections_per_client)
+    return Server(config, places, handshake_seconds=settings.header_seconds)
 
 
 def health_server(health: ASGIApp, settings: Settings) -> Server:
     """Return the operator's server, always plain HTTP."""
-    return Server(_config(health, settings))
+    places = Places(total=_HEALTH_CONNECTIONS, each=_HEALTH_CONNECTIONS)
+    return Server(_config(health, settings), places, handshake_seconds=settings.header_seconds)
 
 
 def _readable(*files: Path) -> None:
@@ -107,7 +136,9 @@ def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=DeadlineProtocol.bound_to(
-            header_seconds=settings.header_seconds, body_seconds=settings.body_seconds + _GRACE_SECONDS
+            header_seconds=settings.header_seconds,
+            body_seconds=settings.body_seconds + _GRACE_SECONDS,
+            write_seconds=settings.write_seconds,
         ),
         ws="none",
         lifespan="off",
@@ -115,7 +146,6 @@ def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=settings.connections,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.stop_seconds,
         backlog=_BACKLOG,

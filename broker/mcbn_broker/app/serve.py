@@ -5,14 +5,17 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from mcbn_broker.api.health import create_health
 from mcbn_broker.api.routes import create_api
 from mcbn_broker.app.listeners import Server, address_of, bind, broker_server, health_server
 from mcbn_broker.app.notify import handed_over, notify, watchdog_seconds
 from mcbn_broker.app.policy_file import PolicyFile
+from mcbn_broker.app.process_limits import forbid_core_dumps, room_for_connections
 from mcbn_broker.app.watch import Watch
 from mcbn_broker.attestation.confidential_space import (
     LEEWAY_SECONDS,
@@ -24,7 +27,7 @@ from mcbn_broker.attestation.key_sets import KeySetLimits, KeySets
 from mcbn_broker.keystore.home import Home
 from mcbn_broker.keystore.kek import load_kek
 from mcbn_broker.keystore.serve_lock import serve_lock
-from mcbn_broker.release.service import ReleaseService
+from mcbn_broker.release.service import ReleaseService, warn_of_unknown_claims
 from mcbn_broker.settings import Settings
 from mcbn_broker.storage.ledger import GroupLedger
 from mcbn_broker.storage.store import Store
@@ -42,8 +45,10 @@ def serve(settings: Settings) -> int:
         BrokerError: It could not be started; the text says what to do.
     """
     configure_logs(settings.log_level)
+    forbid_core_dumps()
+    settings = settings.model_copy(update={"connections": room_for_connections(settings.connections)})
     home = Home.open(settings.data_dir, load_kek(settings.kek_file, settings.data_dir))
-    with serve_lock(home.root), Store.open(home, clock=lambda: int(time.time())) as store:
+    with serve_lock(home.root), Store.open(home, clock=lambda: int(time.time()), thorough=True) as store:
         if store.opened.new_incarnation is not None:
             logger().error("NEW INCARNATION, CONSENT PAUSED", detail=store.opened.new_incarnation)
         with asyncio.Runner(loop_factory=_loop_factory) as runner:
@@ -61,14 +66,16 @@ def _loop_factory() -> asyncio.AbstractEventLoop:
 
 async def _run(settings: Settings, home: Home, store: Store) -> None:
     policy = PolicyFile(home.policy_path)
+    listeners = _listeners(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, policy.reload)
-    async with _service(settings, home, store, policy) as (service, key_sets):
+    metrics = Metrics()
+    async with _service(settings, home, store, policy, metrics) as (service, key_sets):
         watch = Watch(service, store, key_sets)
-        metrics = _metrics(watch)
+        _add_gauges(metrics, watch)
         broker = broker_server(create_api(service, settings, metrics), settings)
         health = health_server(create_health(watch.parts, metrics), settings)
         await watch.look()  # before the key sets are refreshed: else nothing is followed yet, and they wait
@@ -77,7 +84,7 @@ async def _run(settings: Settings, home: Home, store: Store) -> None:
                 tasks.create_task(job)
                 for job in (service.housekeeping(), watch.look_forever(), key_sets.refresh_forever(), _watchdog())
             ]
-            await _listen(tasks, settings, broker, health)
+            await _listen(tasks, listeners, (broker, health), tls=settings.tls_certificate is not None)
             await stop.wait()
             logger().info("stopping", in_flight=len(broker.server_state.tasks))
             notify("STOPPING=1", os.environ)
@@ -90,7 +97,7 @@ async def _run(settings: Settings, home: Home, store: Store) -> None:
 
 @contextlib.asynccontextmanager
 async def _service(
-    settings: Settings, home: Home, store: Store, policy: PolicyFile
+    settings: Settings, home: Home, store: Store, policy: PolicyFile, metrics: Metrics
 ) -> AsyncIterator[tuple[ReleaseService, KeySets]]:
     client = new_client()
     key_sets = KeySets(client, limits=KeySetLimits(), clock=time.monotonic, sleep=asyncio.sleep, jitter=random.random)
@@ -108,6 +115,7 @@ async def _service(
         clock=lambda: int(time.time()),
         random=os.urandom,
         challenge_seconds=settings.challenge_seconds,
+        on_unknown_claims=partial(_alarm, metrics),
     )
     try:
         yield service, key_sets
@@ -117,22 +125,34 @@ async def _service(
         await client.aclose()
 
 
-def _metrics(watch: Watch) -> Metrics:
-    metrics = Metrics()
+def _alarm(metrics: Metrics, names: Sequence[str]) -> None:
+    metrics.unknown_claims.inc(len(names))
+    warn_of_unknown_claims(names)
+
+
+def _add_gauges(metrics: Metrics, watch: Watch) -> None:
     metrics.gauge("mcbn_consent", "1 if the participant allows releases, 0 if it has paused.", watch.consent)
     metrics.gauge("mcbn_key_set_age_seconds", "Age of the oldest attestation key set in use.", watch.key_set_age)
-    return metrics
 
 
-async def _listen(tasks: asyncio.TaskGroup, settings: Settings, broker: Server, health: Server) -> None:
+def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket]:
+    """Return the sockets for workloads and for the operator: handed over, or bound here."""
     sockets = handed_over(os.environ)
-    workloads = sockets.get("broker") or bind(settings.listen)
-    operator = sockets.get("health") or bind(settings.health_listen)
-    addresses = {"address": address_of(workloads), "health": address_of(operator)}
-    for server, listener in ((broker, workloads), (health, operator)):
+    return sockets.get("broker") or bind(settings.listen), sockets.get("health") or bind(settings.health_listen)
+
+
+async def _listen(
+    tasks: asyncio.TaskGroup,
+    listeners: tuple[socket.socket, socket.socket],
+    servers: tuple[Server, Server],
+    *,
+    tls: bool,
+) -> None:
+    addresses = dict(zip(("address", "health"), map(address_of, listeners), strict=True))
+    for server, listener in zip(servers, listeners, strict=True):
         tasks.create_task(server.serve(sockets=[listener]))
         await server.listening.wait()
-    logger().info("listening", tls=settings.tls_certificate is not None, **addresses)
+    logger().info("listening", tls=tls, **addresses)
     notify("READY=1", os.environ)
 
 

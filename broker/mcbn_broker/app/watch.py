@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from mcbn_broker.attestation.key_sets import KeySets
+from mcbn_broker.errors import BrokerError
 from mcbn_broker.release.consent import ConsentState
+from mcbn_broker.release.manifests import ManifestState, expiry
 from mcbn_broker.release.service import Readiness, ReleaseService
 from mcbn_broker.storage.store import Store
 from mcbn_broker.telemetry.logs import logger
@@ -32,15 +34,21 @@ class Watch:
 
     async def look(self) -> None:
         """Read the state; on another epoch, read which issuers its manifest names and say its dangers aloud."""
-        before, self._readiness = self._readiness, await self._service.readiness()
-        if before is None or before.epoch != self._readiness.epoch:
-            manifests = await asyncio.to_thread(self._manifests)
+        before, now = self._readiness, await self._service.readiness()
+        if before is None or before.epoch != now.epoch:
+            try:
+                manifests = await asyncio.to_thread(self._manifests)
+            except BrokerError as error:  # the store failed between the two reads, or holds something unreadable
+                logger().error("store_unreadable", detail=str(error))
+                self._readiness = Readiness(store=False, epoch=None, consent=None)
+                return
             self._issuers = frozenset(
                 one.issuer for manifest in manifests for terms in manifest.roles.values() for one in terms.evidence
             )
             self._key_sets.follow(self._issuers)
             for manifest in manifests:
                 _warn(manifest)
+        self._readiness = now
 
     def _manifests(self) -> list[Manifest]:
         return [one.agreed.manifest for one in self._store.manifests() if not one.retired]
@@ -53,9 +61,19 @@ class Watch:
         stale = ", ".join(sorted(self._issuers - fresh))
         return {
             "store": None if readiness and readiness.store else "the database cannot be read: see the log",
-            "manifest": None if readiness and readiness.epoch else "no manifest is in force: run manifest accept",
+            "manifest": None if readiness and readiness.epoch else await asyncio.to_thread(self._why_no_manifest),
             "key_set": f"no usable key set of {stale} yet: see the log" if stale else None,
         }
+
+    def _why_no_manifest(self) -> str:
+        try:
+            status = self._store.status()
+        except BrokerError:
+            return "the accepted manifests cannot be read: see the log"
+        newest = max(status.manifests, key=lambda one: one.epoch, default=None)
+        if newest is not None and newest.state is ManifestState.EXPIRED:
+            return expiry(newest.epoch, newest.valid_until, following=status.next_share_epoch)
+        return "no manifest is in force: run manifest accept"
 
     def consent(self) -> float:
         """1 if consent was allowed when last looked at, else 0."""

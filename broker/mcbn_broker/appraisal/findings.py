@@ -16,6 +16,7 @@ class _Missing:
 
 
 MISSING: Final = _Missing()
+_STRINGS: Final = frozenset({str})
 
 
 Words: TypeAlias = str | Callable[[], str]
@@ -40,9 +41,7 @@ class Claims:
         """Return the value at a path, or `MISSING` if it or an object on the way to it is not there."""
         value: object = self._claims
         for name in path.split("."):
-            if not isinstance(value, dict) or name not in value:
-                return MISSING
-            value = value[name]
+            value = value.get(name, MISSING) if isinstance(value, dict) else MISSING
         return value
 
 
@@ -79,12 +78,12 @@ def empty(found: object) -> Finding:
 
 def strings(value: object) -> list[str] | None:
     """Return a list of strings, or None for anything else."""
-    return value if isinstance(value, list) and all(isinstance(item, str) for item in value) else None
+    return value if isinstance(value, list) and _STRINGS.issuperset(map(type, value)) else None
 
 
 def string_map(value: object) -> dict[str, str] | None:
     """Return an object whose values are strings, or None for anything else."""
-    return value if isinstance(value, dict) and all(isinstance(item, str) for item in value.values()) else None
+    return value if isinstance(value, dict) and _STRINGS.issuperset(map(type, value.values())) else None
 
 
 def same_strings(found: object, expected: Sequence[str]) -> Finding:

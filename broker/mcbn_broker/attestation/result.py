@@ -28,7 +28,7 @@ class AttestationResult:
     @property
     def instance_id(self) -> str:
         """What counts as one VM for leases; "" if the token names none, which appraisal never lets pass."""
-        value: object = self.claims
-        for name in ("submods", "gce", "instance_id"):
-            value = value.get(name) if isinstance(value, Mapping) else None
+        value: object = self.claims.get("submods")
+        for name in ("gce", "instance_id"):
+            value = value.get(name) if isinstance(value, dict) else None
         return value if isinstance(value, str) else ""

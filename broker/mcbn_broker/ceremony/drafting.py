@@ -6,6 +6,7 @@ from mcbn_broker.ceremony.drafts import Draft
 from mcbn_broker.ceremony.predecessor import Predecessor
 from mcbn_broker.ceremony.terms import Terms
 from mcbn_broker.errors import CeremonyError
+from mcbn_broker.moments import duration, moment
 from mcbn_protocol.encoding import JsonObject
 from mcbn_protocol.manifest import FORMAT, Manifest
 from mcbn_protocol.participants import ParticipantCard
@@ -33,7 +34,8 @@ def draft_manifest(
         now: Unix seconds: `valid_from` where the terms have none.
 
     Raises:
-        CeremonyError: A card is missing, given twice, of another network, of other keys or of another epoch.
+        CeremonyError: A card is missing, given twice, of another network, of other keys or of another epoch; or the
+            terms' times do not fit each other or the present.
         MalformedError: A term has another shape.
         ManifestError: The terms break a rule of the agreement.
     """
@@ -41,6 +43,8 @@ def draft_manifest(
     _check_cards(roster, cards)
     _check_commitments(roster, commitments, epoch)
     valid_from, valid_until = terms.validity(now)
+    _check_validity(valid_from, valid_until, now)
+    _check_overlap(terms, valid_until - valid_from)
     payload: JsonObject = {
         "format": FORMAT,
         "roster_hash": roster.hash.hex(),
@@ -55,6 +59,28 @@ def draft_manifest(
     manifest = Manifest.from_payload(payload)
     manifest.check_roster(roster)
     return Draft.of(manifest)
+
+
+def _check_validity(valid_from: int, valid_until: int, now: int) -> None:
+    if valid_until <= valid_from:
+        raise CeremonyError(
+            f"the terms' valid_until, {moment(valid_until)}, is not after valid_from, {moment(valid_from)}: "
+            "set a later valid_until, or valid_days in its place"
+        )
+    if valid_until <= now:
+        raise CeremonyError(
+            f"the terms end in the past, at {moment(valid_until)}: set a later valid_until, or leave out valid_from "
+            "and give valid_days"
+        )
+
+
+def _check_overlap(terms: Terms, length: int) -> None:
+    overlap = terms.members["overlap_seconds"]
+    if isinstance(overlap, int) and overlap > length:
+        raise CeremonyError(
+            f"the terms' overlap_seconds, {overlap} ({duration(overlap)}), is longer than their validity, {length} "
+            f"({duration(length)}): set a shorter overlap_seconds, or more valid_days"
+        )
 
 
 def _check_cards(roster: Roster, cards: Sequence[ParticipantCard]) -> None:

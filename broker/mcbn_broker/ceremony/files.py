@@ -29,6 +29,20 @@ def read_file(path: Path, *, limit: int) -> bytes:
     return data
 
 
+def read_beside(path: Path, name: str, *, limit: int) -> bytes:
+    """Return the bytes of a file that the file `path` names, which somebody else may have written.
+
+    Only plain names are followed, and no links: else the other one chooses which private file of ours is read.
+
+    Raises:
+        UsageError: Not a plain name of a regular file in the same folder, unreadable, or more than `limit` bytes.
+    """
+    beside = path.parent / name
+    if beside.name != name or "\0" in name or beside.is_symlink() or not beside.is_file():
+        raise UsageError(f"{path} names {name!r}: the plain name of a file beside it is expected, and no link")
+    return read_file(beside, limit=limit)
+
+
 def write_new(path: Path, data: bytes, *, mode: int, force: bool) -> None:
     """Write a file that appears complete or not at all, and is on the disk when this returns.
 

@@ -13,6 +13,7 @@ from mcbn_broker.ceremony.files import PRIVATE, read_file, write_new
 from mcbn_broker.ceremony.signing_journal import JOURNAL_BYTES, SigningJournal, empty_journal
 from mcbn_broker.errors import CeremonyError, UsageError
 from mcbn_protocol import limits
+from mcbn_protocol.errors import ProtocolError
 
 
 def journal_path(key_path: Path) -> Path:
@@ -38,9 +39,10 @@ def read_consent_key(key_path: Path) -> ConsentKeyFile:
 
     Raises:
         UsageError: It cannot be read.
-        MalformedError: It is not a consent key's file.
+        CeremonyError: It is not a consent key's file.
     """
-    return ConsentKeyFile.parse(read_file(key_path, limit=limits.CARD_BYTES))
+    with _naming(key_path):
+        return ConsentKeyFile.parse(read_file(key_path, limit=limits.CARD_BYTES))
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,7 @@ def signing_session(key_path: Path) -> Iterator[SigningSession]:
 
     Raises:
         UsageError: The key cannot be read, or another process is signing with it.
-        CeremonyError: The journal is missing, or belongs to another key.
-        MalformedError: One of the files is not what it should be.
+        CeremonyError: The journal is missing, or belongs to another key; or a file is not what it should be.
     """
     key = read_consent_key(key_path)
     path = journal_path(key_path)
@@ -79,7 +80,17 @@ def signing_session(key_path: Path) -> Iterator[SigningSession]:
         )
     with _locked(key_path):
         data = read_file(path, limit=JOURNAL_BYTES)
-        yield SigningSession(key, SigningJournal.parse(data, consent_key=key.public_key), path)
+        with _naming(path):
+            journal = SigningJournal.parse(data, consent_key=key.public_key)
+        yield SigningSession(key, journal, path)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ProtocolError, CeremonyError) as error:
+        raise CeremonyError(f"{path}: {error}") from error
 
 
 @contextmanager

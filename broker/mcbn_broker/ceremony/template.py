@@ -52,15 +52,18 @@ project_numbers = ["FILL_IN_PROJECT_NUMBER"]  # the operator's; or the word "any
 
 [roles.{role}.evidence.env_override]  # what the operator may set: {{ value = "exact" }} or {{ pattern = "*:8443" }}
 {address} = {{ pattern = "*:*" }}  # where the encrypted channel is
-MCBN_MANIFEST = {{ pattern = "*" }}  # the manifest's place; its signatures decide
+MCBN_MANIFEST = {{ pattern = "{urls}" }}  # the manifest's place; its signatures decide
+# MCBN_BROKER_ALICE = {{ pattern = "{urls}" }}  # one for each broker whose address the operator may replace
 MCBN_LOG_LEVEL = {{ pattern = "*" }}
 """
 
 
 def terms_template(simulated_issuer: str | None) -> str:
     """Return the template; with the URL of a simulated issuer, the terms trust it instead of Google's service."""
+    urls = "https://*" if simulated_issuer is None else "http://127.0.0.1:*"
     issuer = json.dumps(PRODUCTION_ISSUER if simulated_issuer is None else simulated_issuer)  # a TOML string too
     roles = (("client", "MCBN_CONNECT"), ("server", "MCBN_LISTEN"))
     return _HEAD + "".join(
-        _ROLE.format(role=role, upper=role.upper(), issuer=issuer, address=address) for role, address in roles
+        _ROLE.format(role=role, upper=role.upper(), issuer=issuer, address=address, urls=urls)
+        for role, address in roles
     )

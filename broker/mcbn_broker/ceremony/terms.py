@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self
 
+from mcbn_broker.ceremony.certificates import read_certificates
 from mcbn_broker.ceremony.template import PLACEHOLDER
+from mcbn_broker.ceremony.term_names import check_names
 from mcbn_broker.errors import CeremonyError
 from mcbn_protocol import limits
 from mcbn_protocol.encoding import JsonObject
 from mcbn_protocol.fields import Fields
 from mcbn_protocol.identifiers import check_name
-from mcbn_protocol.participants import BROKER_URL
+from mcbn_protocol.participants import check_broker_url
 
 TERMS_BYTES: Final = 1024 * 1024
 _DAY: Final = 24 * 3600
@@ -56,10 +58,12 @@ class Terms:
             read_text: Gives the text of a file that the terms name, by its path as written there.
 
         Raises:
-            CeremonyError: Not TOML.
+            CeremonyError: Not TOML, or a named file holds anything but certificates.
             MalformedError: A member is unknown, missing or of another type.
         """
-        with Fields(_toml(data), "terms") as fields:
+        members = _toml(data)
+        check_names(members)
+        with Fields(members, "terms") as fields:
             terms = cls(
                 valid_from=_moment(fields, "valid_from"),
                 valid_until=_moment(fields, "valid_until"),
@@ -120,6 +124,11 @@ def _overrides(fields: Fields, read_text: Callable[[str], str]) -> dict[str, Bro
 def _override(each: Fields, name: str, read_text: Callable[[str], str]) -> BrokerOverride:
     with Fields(each.take(name), each.path(name)) as fields:
         return BrokerOverride(
-            url=fields.text("url", pattern=BROKER_URL) if fields.has("url") else None,
-            tls_ca=read_text(fields.text("tls_ca_file")) if fields.has("tls_ca_file") else None,
+            url=fields.optional("url", lambda name: fields.decoded(name, check_broker_url)),
+            tls_ca=fields.optional("tls_ca_file", lambda name: _authority(read_text(fields.text(name)))),
         )
+
+
+def _authority(pem: str) -> str:
+    read_certificates(pem)
+    return pem

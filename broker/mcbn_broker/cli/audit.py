@@ -1,5 +1,6 @@
 """`mcbn-broker audit`: what this broker did, in a chain of hashes."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -7,10 +8,12 @@ import typer
 
 from mcbn_broker.audit.chain import AuditEntry
 from mcbn_broker.ceremony.files import PUBLIC, read_file, write_new
+from mcbn_broker.cli.documents import naming
 from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.opening import open_home, open_keyless_store, open_store
 from mcbn_broker.cli.options import DataDir, Force, KekFile, Out, Output, OutputFormat
-from mcbn_broker.cli.text import emit_json, moment, say, say_next, show_rows
+from mcbn_broker.cli.text import emit_json, say, say_next, show_rows
+from mcbn_broker.moments import moment
 from mcbn_protocol import limits
 from mcbn_protocol.encoding import canonical
 
@@ -61,8 +64,9 @@ def verify(
 
     A chain that was cut off at its end still verifies by itself; only a head kept elsewhere (--head) shows it.
     """
-    with open_keyless_store(data_dir) as store:
-        found = store.verify_audit(None if head is None else read_file(head, limit=limits.RESPONSE_BYTES))
+    kept = None if head is None else read_file(head, limit=limits.RESPONSE_BYTES)
+    with open_keyless_store(data_dir) as store, nullcontext() if head is None else naming(head):
+        found = store.verify_audit(kept)
     if output is OutputFormat.JSON:
         emit_json({"sequence": found.sequence, "hash": found.hash.hex()})
         return

@@ -34,6 +34,7 @@ def card(
         release_key=home.release_key.public_key().public_bytes_raw(),
         url=home.identity.url,
     )
+    home.note_consent_key(mine.consent_key)
     write_new(out, mine.sign(private_key, home.release_key).to_bytes(), mode=PUBLIC, force=force)
     say(f"The card of {mine.name} in {mine.network} is {out}. Its fingerprint:")
     say(f"  {fingerprint(mine)}")

@@ -6,7 +6,8 @@ import typer
 
 from mcbn_broker.cli.opening import open_keyless_store
 from mcbn_broker.cli.options import DataDir, Output, OutputFormat
-from mcbn_broker.cli.text import emit_json, moment, say_next, show_facts
+from mcbn_broker.cli.text import emit_json, say_next, show_facts
+from mcbn_broker.moments import moment
 from mcbn_broker.release.consent import Consent
 
 app = typer.Typer(help="This participant's present decision. It binds a running `serve` at once.", no_args_is_help=True)

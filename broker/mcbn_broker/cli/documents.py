@@ -1,18 +1,20 @@
 """Reads the documents of the set-up from the files that a command was given."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
 from mcbn_broker.ceremony.drafts import Draft
-from mcbn_broker.ceremony.files import read_file
+from mcbn_broker.ceremony.files import read_beside, read_file
 from mcbn_broker.ceremony.predecessor import Predecessor
 from mcbn_broker.ceremony.signature_files import ManifestSignature
 from mcbn_broker.ceremony.terms import TERMS_BYTES, Terms
 from mcbn_broker.errors import CeremonyError, UsageError
 from mcbn_protocol import limits
-from mcbn_protocol.encoding import JsonValue
-from mcbn_protocol.errors import ProtocolError
+from mcbn_protocol.encoding import JsonValue, parse_canonical
+from mcbn_protocol.errors import ProtocolError, SignatureInvalidError
+from mcbn_protocol.manifest import FORMAT as MANIFEST_FORMAT
 from mcbn_protocol.participants import ParticipantCard, parse_card
 from mcbn_protocol.roster import Roster
 from mcbn_protocol.shares import CARD_FORMAT, CommitmentCard
@@ -22,13 +24,23 @@ _PEM_BYTES: Final = limits.PEM_CHARS
 T = TypeVar("T")
 
 
-def _read(path: Path, parse: Callable[[bytes], T], *, limit: int) -> T:
-    """Read a file; what is wrong in it is said together with its name."""
-    data = read_file(path, limit=limit)
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say the name of a document's file together with what is wrong in it.
+
+    Raises:
+        CeremonyError: What the block raised as a ProtocolError or CeremonyError.
+    """
     try:
-        return parse(data)
+        yield
     except (ProtocolError, CeremonyError) as error:
         raise CeremonyError(f"{path}: {error}") from error
+
+
+def _read(path: Path, parse: Callable[[bytes], T], *, limit: int) -> T:
+    data = read_file(path, limit=limit)
+    with naming(path):
+        return parse(data)
 
 
 def read_roster(path: Path) -> Roster:
@@ -43,7 +55,14 @@ def read_card(path: Path) -> ParticipantCard:
 
 def read_commitment(path: Path, roster: Roster) -> CommitmentCard:
     """Read a commitment card and verify it under the roster."""
-    return _read(path, lambda data: CommitmentCard.parse(data, roster), limit=limits.CARD_BYTES)
+
+    def parse(data: bytes) -> CommitmentCard:
+        try:
+            return CommitmentCard.parse(data, roster)
+        except SignatureInvalidError as error:
+            raise CeremonyError(f"{error}; or it was made for another roster: compare the roster hashes") from error
+
+    return _read(path, parse, limit=limits.CARD_BYTES)
 
 
 def read_participants(paths: Sequence[Path], roster: Roster) -> tuple[list[ParticipantCard], list[CommitmentCard]]:
@@ -66,6 +85,20 @@ def read_draft(path: Path) -> Draft:
     return _read(path, Draft.parse, limit=limits.MANIFEST_BYTES)
 
 
+def read_bundle(path: Path) -> bytes:
+    """Read a bundle's bytes; whoever accepts them verifies the signatures.
+
+    Raises:
+        CeremonyError: It is a draft.
+    """
+    data = read_file(path, limit=limits.MANIFEST_BYTES)
+    with naming(path):
+        value = parse_canonical(data, limit=limits.MANIFEST_BYTES)
+    if isinstance(value, dict) and value.get("format") == MANIFEST_FORMAT:
+        raise CeremonyError(f"{path} is a draft, not a bundle: run `mcbn-broker manifest bundle` first")
+    return data
+
+
 def read_signature(path: Path) -> ManifestSignature:
     """Read one participant's signature; the bundle verifies it."""
     return _read(path, ManifestSignature.parse, limit=limits.CARD_BYTES)
@@ -81,7 +114,7 @@ def read_terms(path: Path) -> Terms:
 
     def read_text(name: str) -> str:
         try:
-            return read_file(path.parent / name, limit=_PEM_BYTES).decode("ascii")
+            return read_beside(path, name, limit=_PEM_BYTES).decode("ascii")
         except UnicodeDecodeError as error:
             raise UsageError(f"{path.parent / name} is not a PEM file") from error
 

@@ -1,6 +1,7 @@
 """`mcbn-broker init`: makes a participant's broker."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,14 +11,15 @@ from mcbn_broker.cli.opening import now
 from mcbn_broker.cli.options import DataDir, KekFile
 from mcbn_broker.cli.paths import resolve_data_dir, resolve_kek_file
 from mcbn_broker.cli.text import say, say_next
+from mcbn_broker.errors import UsageError
 from mcbn_broker.keystore.home import Home
 from mcbn_broker.keystore.identity import Identity
-from mcbn_broker.keystore.kek import create_kek as make_kek
-from mcbn_broker.keystore.kek import load_kek
+from mcbn_broker.keystore.kek import KeyEncryptionKey, load_kek
+from mcbn_broker.keystore.kek import create_kek as create_kek_file
 from mcbn_broker.storage.store import Store
 from mcbn_protocol.errors import MalformedError
 from mcbn_protocol.identifiers import check_name
-from mcbn_protocol.participants import BROKER_URL
+from mcbn_protocol.participants import check_broker_url
 
 app = typer.Typer()
 
@@ -30,9 +32,16 @@ def _name(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    if not BROKER_URL.fullmatch(value):
-        raise typer.BadParameter("an http(s) URL without user, query or fragment is expected")
-    return value
+    try:
+        return check_broker_url(value)
+    except MalformedError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _create(path: Path, root: Path) -> KeyEncryptionKey:
+    if path.exists():
+        raise UsageError(f"{path} exists: leave out --create-kek to use it, or name a new file with --kek-file")
+    return create_kek_file(path, root, os.urandom)
 
 
 @app.command(
@@ -54,11 +63,13 @@ def init(
 ) -> None:
     """Make this participant's broker. A folder, its keys and database; nothing is released yet."""
     root, kek_path = resolve_data_dir(data_dir), resolve_kek_file(kek_file)
-    kek = make_kek(kek_path, root, os.urandom) if create_kek else load_kek(kek_path, root)
+    Home.check_new(root)
+    kek = _create(kek_path, root) if create_kek else load_kek(kek_path, root)
     home = Home.create(root, Identity(network, name, url), kek)
     Store.initialise(home, clock=now).close()
     say(f"The broker of {name} is in {root}. Consent is paused.")
     say(f"Keep {kek_path} apart from backups of {root}: together they are the broker's secrets.")
+    say(f"Leave {root / 'epochs'} out of every backup: a copy of it would outlive the shares that are destroyed there.")
     say_next(
         f"mcbn-broker consent-key new --out {name}.consent-key.json; then "
         f"mcbn-broker card --consent-key {name}.consent-key.json --out {name}.participant.json"

@@ -7,10 +7,12 @@ from pathlib import Path
 import typer
 
 from mcbn_broker.ceremony.files import read_file
-from mcbn_broker.ceremony.passphrase import CHARACTERS_MAX, Passphrase
+from mcbn_broker.ceremony.passphrase import CHARACTERS_MAX, CHARACTERS_MIN, Passphrase
 from mcbn_broker.errors import CeremonyError, UsageError
 
 _PASSPHRASE_BYTES = 4 * CHARACTERS_MAX + 2
+_PROMPT = "Passphrase of the consent key"
+_PROMPT_NEW = f"{_PROMPT} (at least {CHARACTERS_MIN} characters)"
 
 
 def read_passphrase(file: Path | None, *, new: bool) -> Passphrase:
@@ -25,7 +27,7 @@ def read_passphrase(file: Path | None, *, new: bool) -> Passphrase:
     if not sys.stdin.isatty():
         raise UsageError("there is no terminal to ask for the passphrase: give --passphrase-file FILE")
     return Passphrase.from_text(
-        typer.prompt("Passphrase of the consent key", hide_input=True, confirmation_prompt=new, err=True)
+        typer.prompt(_PROMPT_NEW if new else _PROMPT, hide_input=True, confirmation_prompt=new, err=True)
     )
 
 
@@ -44,7 +46,7 @@ def _check_mode(file: Path) -> None:
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}") from error
     if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise UsageError(f"{file} can be used by others: chmod 600 {file}")
+        raise UsageError(f"{file} can be used by others: find out who read it, then: chmod 600 {file}")
 
 
 def confirm(question: str, *, yes: bool) -> None:

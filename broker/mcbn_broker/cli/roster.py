@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from mcbn_broker.ceremony.files import PUBLIC, write_new
+from mcbn_broker.ceremony.rosters import make_roster
 from mcbn_broker.cli.documents import read_card, read_roster
 from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.options import Force, Out, Output, OutputFormat
 from mcbn_broker.cli.text import emit_json, say, say_next, show_facts, show_rows
 from mcbn_protocol.encoding import b64u_encode
 from mcbn_protocol.participants import ParticipantCard, fingerprint
-from mcbn_protocol.roster import Roster, build_roster
+from mcbn_protocol.roster import Roster
 
 app = typer.Typer(help="Who the participants are. Under which keys, and how many must answer.", no_args_is_help=True)
 
@@ -21,7 +22,9 @@ app = typer.Typer(help="Who the participants are. Under which keys, and how many
 def build(
     *,
     cards: Annotated[list[Path], typer.Argument(metavar="CARD", help="The card of every participant.")],
-    threshold: Annotated[int | None, typer.Option(help="How many must answer. Default: all.")] = None,
+    threshold: Annotated[
+        int | None, typer.Option(help="How many must answer. Leave it out: this version combines all shares.")
+    ] = None,
     out: Out,
     force: Force = False,
 ) -> None:
@@ -30,10 +33,10 @@ def build(
     Compare each fingerprint with its participant over a road that you trust: all later checks rest on this.
     """
     read = [read_card(path) for path in cards]
-    roster = build_roster(read, threshold=threshold)
+    roster = make_roster(read, threshold=threshold)
     write_new(out, roster.canonical_bytes, mode=PUBLIC, force=force)
     _show_cards(read)
-    say(f"Roster hash: {roster.hash.hex()}")
+    say(f"Roster hash: {roster.hash.hex()}, threshold {roster.threshold} of {len(roster.names)}")
     say_next(
         "compare fingerprints and roster hash with the other participants; build the images with this roster; "
         f"then: mcbn-broker share new --roster {out} --out NAME.commitment.json"

@@ -29,11 +29,17 @@ def serve(
         bool | None,
         typer.Option("--insecure-http", help="Plain HTTP beyond loopback, where a TLS proxy stands in front."),
     ] = None,
+    insecure_health: Annotated[
+        bool | None,
+        typer.Option("--insecure-health", help="Let --health-listen be beyond loopback: plain HTTP, for anybody."),
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     data_dir: DataDir = None,
     kek_file: KekFile = None,
 ) -> None:
     """Answer workloads. Until SIGTERM; what is in flight then is finished.
+
+    Several brokers on one host need a different --health-listen, as well as a different --listen.
 
     Everything here, and the limits too, can be set in the environment (MCBN_LISTEN, ...) or in DATA_DIR/broker.toml.
     """
@@ -45,6 +51,7 @@ def serve(
         tls_certificate=tls_certificate,
         tls_key=tls_key,
         insecure_http=insecure_http,
+        insecure_health=insecure_health,
         log_level=log_level,
     )
     from mcbn_broker.app import serve as run  # noqa: PLC0415  # the web framework costs the other commands a second

@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
-from mcbn_broker.ceremony.files import PUBLIC, read_file, write_new
+from mcbn_broker.ceremony.files import PUBLIC, write_new
+from mcbn_broker.cli.documents import naming, read_roster
 from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.opening import open_home, open_store
 from mcbn_broker.cli.options import DataDir, Force, KekFile, Out
-from mcbn_broker.cli.text import say, say_next
-from mcbn_protocol import limits
+from mcbn_broker.cli.prompts import confirm
+from mcbn_broker.cli.text import say, say_next, show_facts, warn
+from mcbn_broker.keystore.home import Home
 
 app = typer.Typer(help="This participant's share of an epoch's key.")
 
@@ -24,12 +26,16 @@ def _group() -> None:
 def new(
     *,
     roster: Annotated[
-        Path | None, typer.Option("--roster", help="The roster file. The first one is adopted for good; then optional.")
+        Path | None,
+        typer.Option(
+            "--roster", help="The roster file. The first one is adopted for good, once you confirm it; then optional."
+        ),
     ] = None,
     epoch: Annotated[
         int | None,
         typer.Option(min=1, help="Default: the one after the accepted. Another one only where a draft was given up."),
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="You did compare the roster hash with the others.")] = False,
     out: Out,
     force: Force = False,
     data_dir: DataDir = None,
@@ -42,7 +48,8 @@ def new(
     with open_store(open_home(data_dir, kek_file)) as store:
         home = store.home
         if roster is not None:
-            home.adopt_roster(read_file(roster, limit=limits.ROSTER_BYTES))
+            _adopt(home, roster, yes=yes)
+        _warn_of_gap(epoch, store.status().next_share_epoch)
         card = store.new_share(epoch)
         signed = card.sign(home.release_key, home.roster())
     write_new(out, signed.to_bytes(), mode=PUBLIC, force=force)
@@ -51,3 +58,27 @@ def new(
         f"send {out} to whoever drafts the manifest (mcbn-broker manifest draft), and keep it: "
         f"`manifest sign --commitment {out}` compares the draft with it"
     )
+
+
+def _adopt(home: Home, path: Path, *, yes: bool) -> None:
+    """Adopt a roster; the first time, show it and ask, because there is no way back."""
+    roster = read_roster(path)
+    if home.adopted_roster() is None:
+        facts = [
+            ("network", roster.network),
+            ("participants", ", ".join(roster.names)),
+            ("threshold", f"{roster.threshold} of {len(roster.names)}"),
+            ("roster hash", roster.hash.hex()),
+        ]
+        show_facts("The roster that will be adopted for good", facts, talk=True)
+        confirm("Did you compare the roster hash with every participant, and adopt this roster for good?", yes=yes)
+    with naming(path):
+        home.adopt_roster(roster.canonical_bytes)
+
+
+def _warn_of_gap(epoch: int | None, following: int) -> None:
+    if epoch is not None and epoch > following:
+        warn(
+            f"epoch {epoch} is beyond the next one, which is {following}. That is right only where a draft of each "
+            "epoch between was signed by some and given up by all; otherwise leave out --epoch."
+        )

@@ -8,10 +8,11 @@ import typer
 from mcbn_broker.cli.consent import consent_facts, consent_json
 from mcbn_broker.cli.opening import open_keyless_store
 from mcbn_broker.cli.options import DataDir, Output, OutputFormat
-from mcbn_broker.cli.text import emit_json, moment, say_next, show_facts, show_rows, warn
+from mcbn_broker.cli.text import emit_json, say_next, show_facts, show_rows, warn
 from mcbn_broker.keystore.identity import Identity
+from mcbn_broker.moments import moment
 from mcbn_broker.release.consent import ConsentState
-from mcbn_broker.release.manifests import ManifestState
+from mcbn_broker.release.manifests import ManifestState, expiry
 from mcbn_broker.storage.status import ManifestStatus, StoreStatus
 from mcbn_broker.storage.store import Store
 from mcbn_protocol.identifiers import RosterHash
@@ -44,7 +45,7 @@ class Situation:
 @app.command()
 def status(*, output: Output = OutputFormat.TABLE, data_dir: DataDir = None) -> None:
     """Show where this participant stands. Consent, manifests, audit, leases, warnings, and what to do next."""
-    with open_keyless_store(data_dir) as store:
+    with open_keyless_store(data_dir, thorough=True) as store:
         found = _look(store)
     if output is OutputFormat.JSON:
         emit_json(as_json(found))
@@ -113,15 +114,26 @@ def next_steps(found: Situation) -> list[str]:
     if found.roster_hash is None:
         return ["exchange cards, then: mcbn-broker share new --roster roster.json --out NAME.commitment.json"]
     if found.manifest is None:
-        upcoming = any(one.state is ManifestState.UPCOMING for one in found.store.manifests)
-        if upcoming:
+        if any(one.state is ManifestState.UPCOMING for one in found.store.manifests):
             return ["nothing: the accepted manifest becomes valid later"]
-        if not found.share_made:
-            return ["mcbn-broker share new --out NAME.commitment.json"]
-        return ["draft, sign and bundle the manifest with the others; then: mcbn-broker manifest accept bundle.json"]
+        return [_expiry(found) + _towards_a_manifest(found)]
     if found.store.consent.state is ConsentState.PAUSED:
         return ["mcbn-broker consent allow, when you agree that the broker releases"]
     return []
+
+
+def _expiry(found: Situation) -> str:
+    """Return why an agreement is needed again, if one was in force and ended."""
+    newest = max(found.store.manifests, key=lambda one: one.epoch, default=None)
+    if newest is None or newest.state is not ManifestState.EXPIRED:
+        return ""
+    return f"{expiry(newest.epoch, newest.valid_until, following=found.store.next_share_epoch)}; "
+
+
+def _towards_a_manifest(found: Situation) -> str:
+    if not found.share_made:
+        return "mcbn-broker share new --out NAME.commitment.json"
+    return "draft, sign and bundle the manifest with the others; then: mcbn-broker manifest accept bundle.json"
 
 
 def as_json(found: Situation) -> dict[str, Any]:

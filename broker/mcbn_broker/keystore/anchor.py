@@ -36,6 +36,15 @@ class AnchorState:
     head: bytes
     epoch: int
 
+    def check_incarnation(self, incarnation: bytes) -> None:
+        """Check that this is still the anchor of the database that a process opened.
+
+        Raises:
+            KeystoreError: It speaks of another one.
+        """
+        if self.incarnation != incarnation:
+            raise KeystoreError("the database was replaced while this process used it: restart the broker")
+
 
 @dataclass(frozen=True)
 class _Slot:
@@ -77,8 +86,21 @@ class Anchor:
         with self._locked() as descriptor:
             return self._newest(descriptor).state
 
+    def glance(self) -> AnchorState:
+        """Return the newest readable slot without waiting for a writer: what it writes just now may be missing.
+
+        Raises:
+            KeystoreError: The file is gone, or neither slot is readable.
+        """
+        with self._opened() as descriptor:
+            slot = _newest(os.pread(descriptor, _SLOTS * _SLOT_BYTES, 0))
+        if slot is not None:
+            return slot.state
+        with self._locked() as descriptor:
+            return self._newest(descriptor).state
+
     def advance(self, incarnation: bytes, sequence: int, head: bytes, epoch: int) -> None:
-        """Note that the audit has come to `sequence`; being further already, it stays.
+        """Note that the audit has come to `sequence`, and the accepted epochs to `epoch`; neither ever goes back.
 
         Raises:
             KeystoreError: The anchor belongs to another incarnation, so the database at hand was replaced; or it
@@ -86,10 +108,11 @@ class Anchor:
         """
         with self._locked() as descriptor:
             newest = self._newest(descriptor)
-            if newest.state.incarnation != incarnation:
-                raise KeystoreError("the database was replaced while this process used it: restart the broker")
-            if sequence > newest.state.sequence:
-                state = AnchorState(incarnation, sequence, head, max(epoch, newest.state.epoch))
+            before = newest.state
+            before.check_incarnation(incarnation)
+            further = replace(before, sequence=sequence, head=head) if sequence > before.sequence else before
+            state = replace(further, epoch=max(epoch, before.epoch))
+            if state != before:
                 self._write(descriptor, _Slot(newest.counter + 1, state))
 
     def begin(self, state: AnchorState) -> None:
@@ -108,10 +131,15 @@ class Anchor:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
+        with self._opened() as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
         descriptor = -1
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield descriptor
         except OSError as error:
             raise KeystoreError(f"the anchor {self._path} cannot be used: {error.strerror}") from error
@@ -120,15 +148,20 @@ class Anchor:
                 os.close(descriptor)
 
     def _newest(self, descriptor: int) -> _Slot:
-        data = (os.pread(descriptor, _SLOT_BYTES, place * _SLOT_BYTES) for place in range(_SLOTS))
-        slots = [slot for slot in map(_Slot.unpack, data) if slot is not None]
-        if not slots:
+        slot = _newest(os.pread(descriptor, _SLOTS * _SLOT_BYTES, 0))
+        if slot is None:
             raise KeystoreError(
                 f"the anchor {self._path} is unreadable, so nobody can tell whether the database is an older copy: "
                 "restore the file; or, if it is lost, move it away, which begins a new incarnation that starts paused"
             )
-        return max(slots, key=lambda slot: slot.counter)
+        return slot
 
     def _write(self, descriptor: int, slot: _Slot) -> None:
         os.pwrite(descriptor, slot.pack(), slot.counter % _SLOTS * _SLOT_BYTES)
         os.fdatasync(descriptor)
+
+
+def _newest(data: bytes) -> _Slot | None:
+    places = (data[place * _SLOT_BYTES :][:_SLOT_BYTES] for place in range(_SLOTS))
+    slots = [slot for slot in map(_Slot.unpack, places) if slot is not None]
+    return max(slots, key=lambda slot: slot.counter, default=None)

@@ -29,6 +29,11 @@ class EpochKeys:
         """Whether the epoch's key was made and not destroyed since."""
         return self._path(epoch).exists()
 
+    def epochs(self) -> tuple[int, ...]:
+        """Return the epochs whose keys exist, ascending."""
+        names = (path.stem for path in self._folder.glob("[0-9]*.key"))
+        return tuple(sorted(int(name) for name in names if name.isdigit()))
+
     def destroy(self, epoch: int) -> None:
         """Destroy an epoch's key: its share can never be unsealed again. Doing it twice is fine.
 

@@ -14,17 +14,23 @@ FILE_BYTES_MAX: Final = 64 * 1024
 
 
 def check_private(path: Path) -> None:
-    """Check that nobody but the owner has any permission on a file or folder.
+    """Check that a file or folder is ours, and that nobody but its owner has any permission on it.
 
     Raises:
-        KeystoreError: It is missing, or its mode gives something to group or others.
+        KeystoreError: It is missing, another user's, or its mode gives something to group or others.
     """
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
+        found = path.stat()
     except OSError as error:
         raise KeystoreError(f"{path} cannot be read: {error.strerror}") from error
+    mode, ours = stat.S_IMODE(found.st_mode), os.geteuid()
+    if found.st_uid != ours:
+        raise KeystoreError(
+            f"{path} belongs to user {found.st_uid}, this runs as {ours}: run it as that user (sudo -u), or chown the "
+            "files after finding out who made them"
+        )
     if mode & _EXPOSED:
-        raise KeystoreError(f"{path} has mode {mode:04o}, open to others: chmod go= it after finding out who read it")
+        raise KeystoreError(f"{path} has mode {mode:04o}, open to others: find out who read it, then: chmod go= {path}")
 
 
 def read_private(path: Path) -> bytes:

@@ -21,6 +21,7 @@ from mcbn_protocol.secret import Secret
 from mcbn_protocol.shares import Share
 
 _IDENTITY: Final = "broker.json"
+_CONSENT_KEY: Final = "consent-key.public"
 _KEY_FILES: Final = {SealedKind.RELEASE_KEY: "release.key", SealedKind.CHALLENGE_KEY: "challenge.key"}
 
 
@@ -49,6 +50,7 @@ class Home:
         self.anchor = Anchor(root / "anchor")
         self.epoch_keys = EpochKeys(root / "epochs", identity.name, random)
         self._roster_path = root / "roster.json"
+        self._consent_key_path = root / _CONSENT_KEY
         self._kek = kek
         self._random = random
 
@@ -62,15 +64,25 @@ class Home:
             NotReadyError: It is there already.
             KeystoreError: The folder is open to others, or cannot be written.
         """
-        make_private_folder(root)
-        if (root / _IDENTITY).exists():
-            raise NotReadyError(f"{root} is a broker's data directory already: init would replace its keys")
+        cls.check_new(root)
         home = cls(root, Identity.parse(identity.to_bytes()), kek, random)
         for kind, name in _KEY_FILES.items():
             sealed = seal(kek, SealedFor(kind, None, identity.name), Secret(random(KEY_BYTES)), random)
             write_private(root / name, sealed)
         write_private(root / _IDENTITY, identity.to_bytes())
         return home
+
+    @staticmethod
+    def check_new(root: Path) -> None:
+        """Make the folder if need be, and check that no broker lives in it.
+
+        Raises:
+            NotReadyError: One does.
+            KeystoreError: The folder is open to others, or cannot be made.
+        """
+        make_private_folder(root)
+        if (root / _IDENTITY).exists():
+            raise NotReadyError(f"{root} is already a broker's data directory: init would replace its keys")
 
     @classmethod
     def open(cls, root: Path, kek: KeyEncryptionKey | None, random: Callable[[int], bytes] = os.urandom) -> Self:
@@ -132,7 +144,8 @@ class Home:
         """Adopt a roster for good; adopting the same bytes again changes nothing.
 
         Raises:
-            CeremonyError: Another roster was adopted, or this one does not name us with our release key.
+            CeremonyError: Another roster was adopted, or this one does not name us with both of our keys.
+            NotReadyError: No card was made yet, so nobody knows which consent key is ours.
             ProtocolError: Not a roster.
         """
         roster = Roster.parse(data)
@@ -158,6 +171,33 @@ class Home:
             raise CeremonyError(
                 f"the roster gives {ours.name} another release key: build it from {ours.name}'s own card"
             )
+        if ours.consent_key != self._noted_consent_key():
+            raise CeremonyError(
+                f"the roster gives {ours.name} another consent key: whoever has that one could sign manifests in the "
+                f"name of {ours.name}; build it from {ours.name}'s own card"
+            )
+
+    def note_consent_key(self, public_key: bytes) -> None:
+        """Note our public consent key (32 bytes): the adopted roster has to have it. `card` does this.
+
+        Raises:
+            CeremonyError: The roster that was adopted has another one.
+        """
+        roster, name = self.adopted_roster(), self.identity.name
+        if roster is not None and roster.participant(name).consent_key != public_key:
+            raise CeremonyError(
+                f"the adopted roster has another consent key of {name}: give that one with --consent-key; with a new "
+                "consent key, a new network begins"
+            )
+        write_private(self._consent_key_path, public_key.hex().encode() + b"\n")
+
+    def _noted_consent_key(self) -> bytes:
+        if not self._consent_key_path.exists():
+            raise NotReadyError("no card was made here yet: run `mcbn-broker card` first; the roster is built from it")
+        try:
+            return bytes.fromhex(read_private(self._consent_key_path).decode("ascii"))
+        except ValueError as error:
+            raise KeystoreError(f"{self._consent_key_path} was altered: run `mcbn-broker card` again") from error
 
     def seal_share(self, share: Share, *, roster: Roster, epoch: int) -> bytes:
         """Make the epoch's key and return our share sealed under it.
@@ -176,12 +216,17 @@ class Home:
         return self.epoch_keys.unseal_share(self._need_kek(), sealed, **self._place(roster), epoch=epoch)
 
     def _open_key(self, kind: SealedKind) -> bytes:
-        sealed = read_private(self.root / _KEY_FILES[kind])
-        return unseal(self._need_kek(), SealedFor(kind, None, self.identity.name), sealed)
+        path = self.root / _KEY_FILES[kind]
+        sealed = read_private(path)
+        kek = self._need_kek()
+        try:
+            return unseal(kek, SealedFor(kind, None, self.identity.name), sealed)
+        except KeystoreError as error:
+            raise KeystoreError(f"{path}: {error}") from error
 
     def _need_kek(self) -> KeyEncryptionKey:
         if self._kek is None:
-            raise KeystoreError("this needs the key-encryption key: give --kek-file")
+            raise KeystoreError("this needs the key-encryption key: give --kek-file or MCBN_KEK_FILE")
         return self._kek
 
     def _place(self, roster: Roster) -> _Place:

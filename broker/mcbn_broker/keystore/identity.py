@@ -6,7 +6,7 @@ from typing import Final, Self
 from mcbn_protocol.encoding import canonical, parse_json
 from mcbn_protocol.fields import Fields
 from mcbn_protocol.identifiers import check_name
-from mcbn_protocol.participants import BROKER_URL
+from mcbn_protocol.participants import check_broker_url
 
 FORMAT: Final = "mcbn-broker-v1"
 _BYTES_MAX: Final = 16 * 1024
@@ -36,5 +36,5 @@ class Identity:
             return cls(
                 network=fields.decoded("network", check_name),
                 name=fields.decoded("name", check_name),
-                url=fields.text("url", pattern=BROKER_URL),
+                url=fields.decoded("url", check_broker_url),
             )

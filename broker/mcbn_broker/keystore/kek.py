@@ -33,7 +33,10 @@ def find_kek(kek_file: Path | None, credentials_directory: Path | None) -> Path:
         return kek_file
     if credentials_directory is not None:
         return credentials_directory / CREDENTIAL_NAME
-    raise UsageError(f"no key-encryption key: give --kek-file, MCBN_KEK_FILE or a systemd credential {CREDENTIAL_NAME}")
+    raise UsageError(
+        "no key-encryption key was named: give --kek-file FILE, set MCBN_KEK_FILE, or let systemd load the credential "
+        f"{CREDENTIAL_NAME} (LoadCredential=)"
+    )
 
 
 def load_kek(path: Path, data_dir: Path) -> KeyEncryptionKey:
@@ -43,6 +46,11 @@ def load_kek(path: Path, data_dir: Path) -> KeyEncryptionKey:
         KeystoreError: Missing, inside of the data directory, open to others, or not 32 bytes.
     """
     _check_outside(path, data_dir)
+    if not path.exists():
+        raise KeystoreError(
+            f"the key-encryption key {path} is not there: restore it from its backup, or correct --kek-file "
+            "(a new broker's is made by init --create-kek)"
+        )
     raw = read_private(path)
     if len(raw) != KEY_BYTES:
         raise KeystoreError(f"{path} has {len(raw)} bytes where a key-encryption key has {KEY_BYTES}")

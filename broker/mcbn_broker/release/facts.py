@@ -10,6 +10,9 @@ from mcbn_protocol.manifest import AgreedManifest
 from mcbn_protocol.messages import ReleaseRequest
 
 _TEXT_CHARS: Final = 256
+_CHECKS_KEPT: Final = 3
+_NAMES_KEPT: Final = 8
+_NAME_CHARS: Final = 128
 _CLAIMS: Final = {
     "image_digest": ("submods", "container", "image_digest"),
     "hwmodel": ("hwmodel",),
@@ -40,15 +43,22 @@ def workload_facts(result: AttestationResult) -> JsonObject:
 
 
 def failed_checks(failures: Sequence[CheckResult]) -> JsonObject:
-    """Return what a refusal's record says of the checks that failed."""
+    """Return what a refusal's record says of the checks that failed: how many, and the most dangerous three."""
     checks: list[JsonValue] = [
-        {"name": one.name, "expected": one.expected[:_TEXT_CHARS], "found": one.found[:_TEXT_CHARS]} for one in failures
+        {"name": one.name, "expected": one.expected[:_TEXT_CHARS], "found": one.found[:_TEXT_CHARS]}
+        for one in failures[:_CHECKS_KEPT]
     ]
-    return {"failed_checks": checks}
+    return {"failed_checks": checks, "failed_checks_count": len(failures)}
+
+
+def alarming_claims(names: Sequence[str]) -> JsonObject:
+    """Return what a record says of claims that this program does not know: how many, and the first few names."""
+    kept: list[JsonValue] = [name[:_NAME_CHARS] for name in names[:_NAMES_KEPT]]
+    return {"unknown_claims": kept, "unknown_claims_count": len(names)}
 
 
 def _claim(claims: Mapping[str, object], path: tuple[str, ...]) -> str | None:
-    value: object = claims
-    for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
+    value: object = claims.get(path[0])
+    for name in path[1:]:
+        value = value.get(name) if isinstance(value, dict) else None
     return value[:_TEXT_CHARS] if isinstance(value, str) else None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mcbn_broker.errors import CeremonyError
+from mcbn_broker.moments import moment
 from mcbn_protocol.manifest import AgreedManifest, Manifest
 
 
@@ -61,6 +62,25 @@ def serves_until(manifest: Manifest, accepted: Sequence[Manifest]) -> int:
     return min([manifest.valid_until, *ends])
 
 
+def expiry(epoch: int, valid_until: int, *, following: int) -> str:
+    """Return what people are told of an accepted manifest that has expired; `following` is the epoch to agree on."""
+    return f"the manifest of epoch {epoch} expired at {moment(valid_until)}: agree on epoch {following}"
+
+
+def check_unexpired(manifest: Manifest, now: int) -> None:
+    """Check that a manifest can still serve: signing or accepting it later would only put out the one in force.
+
+    Args:
+        manifest: Of any epoch.
+        now: Unix seconds.
+
+    Raises:
+        CeremonyError: Its time is over.
+    """
+    if now >= manifest.valid_until:
+        raise CeremonyError(f"this manifest expired at {moment(manifest.valid_until)}: draft the next epoch")
+
+
 def check_acceptable(
     candidate: AgreedManifest,
     accepted: Sequence[AcceptedManifest],
@@ -68,12 +88,13 @@ def check_acceptable(
     lowest_epoch: int,
     participant: str,
     own_commitment: bytes | None,
+    now: int,
 ) -> None:
     """Check that a manifest, whose signatures were verified, may become the highest accepted one.
 
-    Its epoch is above every accepted one. The next one names the highest accepted one's hash. A later one may skip
-    epochs: nobody signs two manifests of one epoch, so a draft that only some signed uses its epoch up; and a
-    participant that lost its database joins again at a new epoch. Everyone, we too, signed that it follows.
+    Its time is not over. Its epoch is above every accepted one. The next one names the highest accepted one's hash. A
+    later one may skip epochs: nobody signs two manifests of one epoch, so a draft that only some signed uses its epoch
+    up; and a participant that lost its database joins again at a new epoch. Everyone, we too, signed that it follows.
 
     Args:
         candidate: The manifest.
@@ -81,11 +102,13 @@ def check_acceptable(
         lowest_epoch: What the anchor outside of the database remembers as the highest epoch; nothing below is accepted.
         participant: Whose broker this is.
         own_commitment: The commitment to our share for the candidate's epoch, or None if we made none.
+        now: Unix seconds.
 
     Raises:
         CeremonyError: A rule is broken.
     """
     manifest = candidate.manifest
+    check_unexpired(manifest, now)
     _check_order(candidate, accepted, lowest_epoch)
     if own_commitment is None:
         raise CeremonyError(f"no share was made here for epoch {manifest.epoch}: run `mcbn-broker share new` first")

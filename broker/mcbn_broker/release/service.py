@@ -1,7 +1,7 @@
 """The release service: the numbered security steps between a request and a signed release."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -16,14 +16,16 @@ from mcbn_broker.errors import BrokerError, Refused
 from mcbn_broker.keystore.home import ChallengeKey
 from mcbn_broker.release.challenges import ChallengeContext, Challenges, IssuedChallenge
 from mcbn_broker.release.consent import ConsentState
-from mcbn_broker.release.facts import failed_checks, request_facts, workload_facts
+from mcbn_broker.release.facts import alarming_claims, failed_checks, request_facts, workload_facts
 from mcbn_broker.release.manifests import ManifestState, manifest_state
+from mcbn_broker.release.record_budget import RecordBudget
 from mcbn_broker.release.rejections import Rejections, record_rejections
-from mcbn_broker.release.settlement import Proposal, Settled, check_consent, find_serving, settle
+from mcbn_broker.release.settlement import Declined, Proposal, Settled, check_consent, find_serving, settle
 from mcbn_broker.release.signing import Signer
 from mcbn_broker.release.stores import Ledger, ReleaseStore, Terms
 from mcbn_broker.release.witness import witness
-from mcbn_protocol.binding import audience, binding_hash, nonces
+from mcbn_broker.telemetry.logs import logger
+from mcbn_protocol.binding import audience, nonces
 from mcbn_protocol.encoding import JsonObject
 from mcbn_protocol.errors import SealError
 from mcbn_protocol.identifiers import ManifestHash, Role
@@ -38,6 +40,17 @@ from mcbn_protocol.signatures import Envelope
 
 HOUSEKEEPING_SECONDS: Final = 60
 STORAGE_RETRY_SECONDS: Final = 5
+BEYOND_BUDGET: Final = "beyond_record_budget"
+"""Under this the audit's summary counts refusals after a good signature that got no record of their own."""
+
+
+def warn_of_unknown_claims(names: Sequence[str]) -> None:
+    """Log that a genuine token says something that this program does not know."""
+    logger().warning(
+        "UNKNOWN CLAIMS",
+        **alarming_claims(names),
+        next_step="look up what they mean; if one changes what runs, pause, and update this program",
+    )
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,7 @@ class ReleaseService:
         clock: Unix seconds.
         random: Gives that many random bytes.
         challenge_seconds: How long a challenge lives.
+        on_unknown_claims: Raises the alarm for claims of a genuine token that this program does not know, by path.
     """
 
     def __init__(
@@ -93,6 +107,7 @@ class ReleaseService:
         clock: Callable[[], int],
         random: Callable[[int], bytes],
         challenge_seconds: int,
+        on_unknown_claims: Callable[[Sequence[str]], None] = warn_of_unknown_claims,
     ) -> None:
         self._participant = participant
         self._roster = roster
@@ -107,6 +122,8 @@ class ReleaseService:
         self._clock = clock
         self._challenge_seconds = challenge_seconds
         self._rejections = Rejections()
+        self._budget = RecordBudget()
+        self._on_unknown_claims = on_unknown_claims
 
     async def challenge(self, request: ChallengeRequest) -> Challenge:
         """Issue a challenge for a role of a manifest that is served now.
@@ -141,7 +158,9 @@ class ReleaseService:
         except Refused as refused:
             self._count(refused)
             raise self._signer.refusal(refused, request, now=now, correlation_id=correlation_id) from refused
-        if settled.refused is not None:
+        if isinstance(settled, Declined):
+            if not settled.recorded:
+                self._rejections.count(BEYOND_BUDGET, settled.refused.reason.code)
             raise self._signer.refusal(settled.refused, request, now=now, correlation_id=correlation_id)
         return self._signer.release(request, proposal, settled)  # step 10: signed, with its place in the audit
 
@@ -192,7 +211,7 @@ class ReleaseService:
         share = terms.shares.get(agreed.manifest.epoch)
         if share is None:
             raise Refused(REFUSAL_CODES["internal"], detail="the key of this epoch's share is gone")
-        binding = self._binding(request)
+        binding = request.binding(self._roster.hash, self._participant)
         facts = request_facts(request, agreed, binding=binding, correlation_id=correlation_id)
         return _Asked(request, issued, agreed, share, binding, facts, now)
 
@@ -221,6 +240,9 @@ class ReleaseService:
         """Step 6: the claims are what was agreed, and what this participant's own policy leaves of it."""
         references = tuple(one for one in _references(asked.agreed, asked.request) if one.issuer == result.issuer)
         verdict = appraise(result, references, self._policy(), role=asked.request.role, now=asked.now)
+        if verdict.unknown_claims:
+            facts |= alarming_claims(verdict.unknown_claims)
+            self._on_unknown_claims(verdict.unknown_claims)
         if not verdict.passed:
             facts |= failed_checks(verdict.failures)
             check = verdict.failures[0].name
@@ -234,10 +256,10 @@ class ReleaseService:
         except SealError as error:
             raise Refused(REFUSAL_CODES["malformed"], detail=str(error)) from error
 
-    async def _settle(self, proposal: Proposal) -> Settled:
+    async def _settle(self, proposal: Proposal) -> Settled | Declined:
         """Step 9: consent, manifest, instances and single use, decided and recorded in one durable transaction."""
         try:
-            return await self._ledger.run(partial(settle, proposal=proposal))
+            return await self._ledger.run(partial(settle, proposal=proposal, budget=self._budget))
         except BrokerError as error:
             raise _storage_unavailable(error) from error
 
@@ -314,17 +336,6 @@ class ReleaseService:
 
     def _context(self, terms: Terms, role: Role, manifest_hash: ManifestHash) -> ChallengeContext:
         return ChallengeContext(terms.incarnation, self._roster.hash, self._participant, role, manifest_hash)
-
-    def _binding(self, request: ReleaseRequest) -> bytes:
-        return binding_hash(
-            roster_hash=self._roster.hash,
-            participant=self._participant,
-            role=request.role,
-            manifest_hash=request.manifest_hash,
-            challenge=request.challenge,
-            kem=request.kem,
-            recipient_key=request.recipient_key,
-        )
 
     def _count(self, refused: Refused) -> None:
         self._rejections.count(refused.reason.code, refused.check)

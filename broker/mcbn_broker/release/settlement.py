@@ -1,6 +1,7 @@
 """What happens to a request with a good signature, inside of the one transaction that decides and records it."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from mcbn_broker.audit.chain import AuditKind, ChainEntry
 from mcbn_broker.errors import Refused
@@ -8,11 +9,14 @@ from mcbn_broker.release.challenges import IssuedChallenge
 from mcbn_broker.release.consent import Consent, ConsentState
 from mcbn_broker.release.leases import Lease, lease_seconds, room_for
 from mcbn_broker.release.manifests import OUT_OF_TIME, SERVING, manifest_state
+from mcbn_broker.release.record_budget import RecordBudget
 from mcbn_broker.release.stores import Terms, Transaction
 from mcbn_protocol.encoding import JsonObject
 from mcbn_protocol.identifiers import ManifestHash, Role
 from mcbn_protocol.manifest import AgreedManifest
 from mcbn_protocol.refusals import REFUSAL_CODES
+
+_DETAIL_CHARS: Final = 256
 
 
 @dataclass(frozen=True)
@@ -44,21 +48,33 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Settled:
-    """What the transaction decided: its audit record, and the lease (seconds) or the refusal."""
+    """The transaction decided to release: its audit record, and the lease (seconds)."""
 
     entry: ChainEntry
     lease_seconds: int
-    refused: Refused | None
 
 
-def settle(transaction: Transaction, proposal: Proposal) -> Settled:
+@dataclass(frozen=True)
+class Declined:
+    """The transaction decided to refuse. `recorded`: in a record of its own; else the summary has to count it."""
+
+    refused: Refused
+    recorded: bool
+
+
+def settle(transaction: Transaction, proposal: Proposal, budget: RecordBudget) -> Settled | Declined:
     """Decide on a request and record the decision; the challenge is spent, whatever the decision."""
     refused = _decide(transaction, proposal)
-    if refused is None:
-        return _release(transaction, proposal)
-    members: JsonObject = {"code": refused.reason.code, "check": refused.check, "detail": refused.detail}
-    entry = transaction.append(AuditKind.REFUSAL, proposal.now, proposal.facts | members)
-    return Settled(entry, 0, refused)
+    return _release(transaction, proposal) if refused is None else _decline(transaction, proposal, refused, budget)
+
+
+def _decline(transaction: Transaction, proposal: Proposal, refused: Refused, budget: RecordBudget) -> Declined:
+    recorded = budget.admits(str(proposal.facts.get("project_number")), proposal.now)
+    if recorded:
+        detail = refused.detail[:_DETAIL_CHARS]
+        members: JsonObject = {"code": refused.reason.code, "check": refused.check, "detail": detail}
+        transaction.append(AuditKind.REFUSAL, proposal.now, proposal.facts | members)
+    return Declined(refused, recorded)
 
 
 def _decide(transaction: Transaction, proposal: Proposal) -> Refused | None:
@@ -90,7 +106,7 @@ def _release(transaction: Transaction, proposal: Proposal) -> Settled:
     seconds = lease_seconds(proposal.agreed.manifest, transaction.terms().manifests, proposal.now)
     transaction.grant(Lease(proposal.role, proposal.instance_id, proposal.now + seconds))
     members: JsonObject = {"lease_seconds": seconds}
-    return Settled(transaction.append(AuditKind.RELEASE, proposal.now, proposal.facts | members), seconds, None)
+    return Settled(transaction.append(AuditKind.RELEASE, proposal.now, proposal.facts | members), seconds)
 
 
 def check_consent(consent: Consent) -> None:

@@ -39,13 +39,14 @@ class Signer:
         ).sign(self.release_key)
 
     def refusal(self, refused: Refused, request: ReleaseRequest, *, now: int, correlation_id: str) -> Refused:
-        """Return the same refusal with the document that proves it, signed over the challenge."""
+        """Return the same refusal with the document that proves it, signed over the request's challenge and binding."""
         document = Refusal(
             roster_hash=self.roster.hash,
             participant=self.participant,
             manifest_hash=request.manifest_hash,
             role=request.role,
             challenge=request.challenge,
+            binding=request.binding(self.roster.hash, self.participant),
             reason=refused.reason,
             check=refused.check,
             issued_at=now,

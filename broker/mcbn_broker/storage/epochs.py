@@ -10,7 +10,8 @@ from mcbn_broker.errors import CeremonyError
 from mcbn_broker.release.manifests import AcceptedManifest, ManifestState, check_acceptable, manifest_state
 from mcbn_broker.storage.journal import Journal
 from mcbn_broker.storage.schema import manifests, meta, shares
-from mcbn_broker.storage.transaction import StoreTransaction
+from mcbn_broker.storage.stored import stored
+from mcbn_broker.storage.transaction import StoreTransaction, read_highest_epoch
 from mcbn_protocol.limits import SHARE_BYTES
 from mcbn_protocol.manifest import AgreedManifest
 from mcbn_protocol.shares import CommitmentCard, Share, commitment
@@ -39,11 +40,12 @@ class Epochs:
         rows = connection.execute(select(shares.c.epoch, shares.c.commitment).order_by(shares.c.epoch))
         return tuple(ShareRow(row.epoch, row.commitment, self._home.epoch_keys.has(row.epoch)) for row in rows)
 
+    @stored("roster or manifest")
     def accepted(self, connection: Connection) -> tuple[AcceptedManifest, ...]:
         """Return the accepted manifests, in ascending order; their signatures are verified again.
 
         Raises:
-            ProtocolError: A stored one was altered.
+            StorageError: A stored one was altered.
         """
         columns = select(manifests.c.bundle, manifests.c.accepted_at, manifests.c.retired_at)
         rows = connection.execute(columns.order_by(manifests.c.epoch)).all()
@@ -76,7 +78,8 @@ class Epochs:
     def _check_epoch(self, connection: Connection, epoch: int | None) -> int:
         following = self.next_epoch(connection)
         accepted = self.accepted(connection)
-        lowest = accepted[-1].agreed.manifest.epoch + 1 if accepted else max(1, _lowest_epoch(connection))
+        after_accepted = accepted[-1].agreed.manifest.epoch + 1 if accepted else 1
+        lowest = max(after_accepted, _lowest_epoch(connection))
         if epoch is not None and epoch < lowest:
             raise CeremonyError(f"no share can be made for epoch {epoch} any more: the next one is {following}")
         return following if epoch is None else epoch
@@ -116,30 +119,35 @@ class Epochs:
             lowest_epoch=_lowest_epoch(connection),
             participant=self._home.identity.name,
             own_commitment=held.get(candidate.manifest.epoch),
+            now=self._clock(),
         )
 
     def _store(self, candidate: AgreedManifest, transaction: StoreTransaction) -> None:
         now, epoch = self._clock(), candidate.manifest.epoch
         row = {"epoch": epoch, "hash": candidate.hash, "bundle": candidate.bundle, "accepted_at": now}
         transaction.connection.execute(insert(manifests), row)
-        transaction.accepted_epoch = epoch
+        transaction.highest_epoch = epoch
         transaction.change_terms()
         transaction.append(AuditKind.MANIFEST_ACCEPTED, now, {"epoch": epoch, "manifest_hash": candidate.hash.hex()})
 
     def retire_superseded(self) -> tuple[int, ...]:
-        """Retire every epoch that a later one has replaced for good, and destroy its key.
+        """Retire every epoch that a later one has replaced for good; destroy its key, and those of abandoned drafts.
+
+        Whatever lies below the highest accepted epoch serves now or never will.
 
         Raises:
             BrokerError: It cannot be recorded, or a key file cannot be destroyed; a later try does the rest.
         """
         with self._journal.read() as connection:
-            accepted = self.accepted(connection)
+            accepted, lowest = self.accepted(connection), _lowest_epoch(connection)
+            highest = read_highest_epoch(connection)
         epochs = self._superseded(accepted)
         if epochs:
             self._retire(epochs)
-        for one in accepted:
-            if one.retired or one.agreed.manifest.epoch in epochs:
-                self._home.epoch_keys.destroy(one.agreed.manifest.epoch)
+        live = {one.agreed.manifest.epoch for one in accepted if not one.retired} - set(epochs)
+        for epoch in self._home.epoch_keys.epochs():
+            if epoch < lowest or (epoch < highest and epoch not in live):
+                self._home.epoch_keys.destroy(epoch)
         return epochs
 
     def _superseded(self, accepted: tuple[AcceptedManifest, ...]) -> tuple[int, ...]:

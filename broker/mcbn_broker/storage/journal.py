@@ -4,18 +4,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from mcbn_broker.audit.chain import ChainHead
+from mcbn_broker.errors import StorageError
 from mcbn_broker.keystore.home import Home
 from mcbn_broker.release.stores import Terms
 from mcbn_broker.storage.database import Database
 from mcbn_broker.storage.prepared import Prepared
-from mcbn_broker.storage.schema import meta
+from mcbn_broker.storage.schema import audit, meta
 from mcbn_broker.storage.terms import TermsReader
-from mcbn_broker.storage.transaction import StoreTransaction, read_head
+from mcbn_broker.storage.transaction import StoreTransaction, read_head, why_older
 
-_REVISION: Final = Prepared(select(meta.c.revision, meta.c.incarnation))
+_REVISION: Final = Prepared(
+    select(meta.c.revision, meta.c.incarnation, select(func.max(audit.c.sequence)).scalar_subquery())
+)
 
 
 class Journal:
@@ -26,12 +29,14 @@ class Journal:
         self.incarnation = incarnation
         self._database = database
         self._terms = TermsReader(home)
+        self._seen = 0  # the highest audit sequence that this process knows to have been durable
 
     @contextmanager
     def transaction(self) -> Iterator[StoreTransaction]:
         """One serialised transaction. Once the block is left it is durable, and the anchor knows of it.
 
-        The anchor comes after the commit: so it never claims a record that a crash prevented.
+        The anchor comes after the commit: so it never claims a record that a crash prevented. It is looked at first
+        too, for the file may be exchanged for an older copy at any time, and with it a pause or a used challenge.
 
         Raises:
             StorageError: Nothing was written.
@@ -39,10 +44,19 @@ class Journal:
         """
         with self._database.write() as connection:
             transaction = StoreTransaction(connection, self._terms.read)
+            self._check_anchored(transaction)
             yield transaction
             transaction.flush()
         head = transaction.head
-        self.home.anchor.advance(self.incarnation, head.sequence, head.hash, transaction.accepted_epoch)
+        self.home.anchor.advance(self.incarnation, head.sequence, head.hash, transaction.highest_epoch)
+        self._seen = head.sequence
+
+    def _check_anchored(self, transaction: StoreTransaction) -> None:
+        anchored = self.home.anchor.glance()
+        anchored.check_incarnation(self.incarnation)
+        why = why_older(transaction.connection, transaction.head, anchored)
+        if why is not None:
+            raise _exchanged(why)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -60,12 +74,21 @@ class Journal:
         Raises:
             BrokerError: It cannot be read.
         """
-        ((revision, incarnation),) = self._database.glance(_REVISION)
+        seen = self._seen  # before the database, which the ledger's thread moves first
+        ((revision, incarnation, sequence),) = self._database.glance(_REVISION)
+        self._check_not_older(incarnation, sequence or 0, seen)
         known = self._terms.known(revision, incarnation)
         if known is not None:
             return known
         with self._database.read() as connection:
             return self._terms.read(connection)
+
+    def _check_not_older(self, incarnation: bytes, sequence: int, seen: int) -> None:
+        if incarnation != self.incarnation:
+            raise _exchanged("it began a new incarnation")
+        if sequence < seen:
+            raise _exchanged(f"it ends at record {sequence}, this process saw {seen}")
+        self._seen = max(sequence, self._seen)
 
     def head(self) -> ChainHead:
         """Return the audit's end.
@@ -79,3 +102,7 @@ class Journal:
     def close(self) -> None:
         """Close the database."""
         self._database.close()
+
+
+def _exchanged(why: str) -> StorageError:
+    return StorageError(f"the database was exchanged while this process used it ({why}): restart the broker")

@@ -15,9 +15,9 @@ from mcbn_broker.release.consent import INITIAL_REASON, ConsentState
 from mcbn_broker.storage.database import Database
 from mcbn_broker.storage.journal import Journal
 from mcbn_broker.storage.migrate import migrate
-from mcbn_broker.storage.schema import audit, consent, meta
+from mcbn_broker.storage.schema import consent, meta
 from mcbn_broker.storage.terms import TermsReader
-from mcbn_broker.storage.transaction import StoreTransaction, read_head
+from mcbn_broker.storage.transaction import StoreTransaction, read_head, read_highest_epoch, why_older
 from mcbn_protocol.encoding import JsonObject
 from mcbn_protocol.messages import INCARNATION_BYTES
 
@@ -35,6 +35,7 @@ class Opening:
 class _Life:
     incarnation: bytes
     head: ChainHead
+    highest_epoch: int
     begun_because: str | None
     is_new: bool
 
@@ -49,10 +50,10 @@ def create_store(home: Home, *, now: int, random: Callable[[int], bytes]) -> tup
     with file_lock(home.root / _LOCK):
         if home.database_path.exists() or home.anchor.read() is not None:
             raise NotReadyError(f"{home.root} has a database already")
-        return _open(home, None, now=now, random=random)
+        return _open(home, None, now=now, random=random, thorough=False)
 
 
-def open_store(home: Home, *, now: int, random: Callable[[int], bytes]) -> tuple[Journal, Opening]:
+def open_store(home: Home, *, now: int, random: Callable[[int], bytes], thorough: bool) -> tuple[Journal, Opening]:
     """Open the database; one that is older than its anchor, or gone, begins a new incarnation with consent paused.
 
     Raises:
@@ -64,20 +65,24 @@ def open_store(home: Home, *, now: int, random: Callable[[int], bytes]) -> tuple
         anchored = home.anchor.read()  # before the database: a running `serve` moves the database first
         if anchored is None and not home.database_path.exists():
             raise NotReadyError(f"{home.root} has no database: run `mcbn-broker init` first")
-        return _open(home, anchored, now=now, random=random)
+        return _open(home, anchored, now=now, random=random, thorough=thorough)
 
 
 def _open(
-    home: Home, anchored: AnchorState | None, *, now: int, random: Callable[[int], bytes]
+    home: Home, anchored: AnchorState | None, *, now: int, random: Callable[[int], bytes], thorough: bool
 ) -> tuple[Journal, Opening]:
     database = Database(home.database_path)
     try:
-        database.check_integrity()
+        if thorough:
+            database.check_integrity()
         with database.write() as connection:
             migrate(connection)
             life = _live_on(connection, home, anchored, now=now, random=random)
+        reached = AnchorState(life.incarnation, life.head.sequence, life.head.hash, life.highest_epoch)
         if life.is_new:
-            home.anchor.begin(AnchorState(life.incarnation, life.head.sequence, life.head.hash, 0))
+            home.anchor.begin(reached)
+        else:  # after a crash between commit and anchor it lags behind
+            home.anchor.advance(reached.incarnation, reached.sequence, reached.head, reached.epoch)
     except BaseException:
         database.close()
         raise
@@ -103,7 +108,8 @@ def _live_on(
         )
     why = _why_not_the_same(connection, row.incarnation, anchored)
     if why is None:
-        return _Life(row.incarnation, read_head(connection), begun_because=None, is_new=False)
+        reached = read_head(connection), read_highest_epoch(connection)
+        return _Life(row.incarnation, *reached, begun_because=None, is_new=False)
     return _begin(connection, home, anchored, why, now=now, random=random)
 
 
@@ -120,13 +126,7 @@ def _why_not_the_same(connection: Connection, incarnation: bytes, anchored: Anch
         return "the anchor was missing"
     if anchored.incarnation != incarnation:
         return "the anchor belongs to another incarnation: database or anchor were restored"
-    head = read_head(connection)
-    if head.sequence < anchored.sequence:
-        return f"the database is an older copy: it ends at record {head.sequence}, the anchor at {anchored.sequence}"
-    found = select(audit.c.hash).where(audit.c.sequence == anchored.sequence)
-    if connection.execute(found).scalar_one_or_none() != anchored.head:
-        return f"the database's audit differs from the anchor at record {anchored.sequence}"
-    return None
+    return why_older(connection, read_head(connection), anchored)
 
 
 def _begin(
@@ -152,7 +152,8 @@ def _begin(
         connection.execute(update(consent).values(**paused, sequence=entry.sequence))
     transaction.change_terms()
     transaction.flush()
-    return _Life(incarnation, transaction.head, begun_because=why, is_new=True)
+    highest_epoch = read_highest_epoch(connection)
+    return _Life(incarnation, transaction.head, highest_epoch, begun_because=why, is_new=True)
 
 
 def _known(anchored: AnchorState | None) -> JsonObject:

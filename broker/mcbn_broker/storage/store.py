@@ -58,15 +58,28 @@ class Store:
         return cls(*create_store(home, now=clock(), random=random), clock=clock, random=random)
 
     @classmethod
-    def open(cls, home: Home, *, clock: Callable[[], int], random: Callable[[int], bytes] = os.urandom) -> Self:
+    def open(
+        cls,
+        home: Home,
+        *,
+        clock: Callable[[], int],
+        random: Callable[[int], bytes] = os.urandom,
+        thorough: bool = False,
+    ) -> Self:
         """Open the database; `opened` says whether a new incarnation had to be begun.
+
+        Args:
+            home: The data directory.
+            clock: Unix seconds.
+            random: Gives that many random bytes.
+            thorough: Read the whole file for damage first. A large audit makes this slow, and a pause must be quick.
 
         Raises:
             NotReadyError: There was never one.
             StorageError: Damaged, of a newer schema, or of another participant.
             KeystoreError: The anchor is unreadable.
         """
-        return cls(*open_store(home, now=clock(), random=random), clock=clock, random=random)
+        return cls(*open_store(home, now=clock(), random=random, thorough=thorough), clock=clock, random=random)
 
     def __enter__(self) -> Self:
         return self

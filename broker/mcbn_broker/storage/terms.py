@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, Row, select
 
-from mcbn_broker.errors import StorageError
 from mcbn_broker.keystore.home import Home
 from mcbn_broker.release.consent import Consent, ConsentState
 from mcbn_broker.release.stores import Terms
 from mcbn_broker.storage.schema import consent, manifests, meta, shares
-from mcbn_protocol.errors import ProtocolError
+from mcbn_broker.storage.stored import stored
 from mcbn_protocol.manifest import AgreedManifest
 from mcbn_protocol.roster import Roster
 from mcbn_protocol.shares import Share, check_share
@@ -23,6 +22,7 @@ _LIVE = (
 )
 
 
+@stored("consent")
 def read_consent(connection: Connection) -> Consent:
     """Return the participant's decision."""
     row = connection.execute(select(consent.c.state, consent.c.reason, consent.c.since, consent.c.sequence)).one()
@@ -60,17 +60,15 @@ class TermsReader:
         agreed, held = self._load(live) if live else ((), {})
         return Terms(row.revision, row.incarnation, read_consent(connection), agreed, held)
 
+    @stored("roster, manifest or share")
     def _load(self, live: Sequence[Row[int, bytes, bytes]]) -> tuple[tuple[AgreedManifest, ...], dict[int, Share]]:
         roster = self._home.roster()
-        try:
-            agreed = tuple(AgreedManifest.parse(row.bundle, roster) for row in live)
-            held = {
-                row.epoch: self._unseal(row.sealed, one, roster)
-                for row, one in zip(live, agreed, strict=True)
-                if self._home.epoch_keys.has(row.epoch)
-            }
-        except ProtocolError as error:
-            raise StorageError(f"a stored manifest or share was altered: {error}; restore a backup") from error
+        agreed = tuple(AgreedManifest.parse(row.bundle, roster) for row in live)
+        held = {
+            row.epoch: self._unseal(row.sealed, one, roster)
+            for row, one in zip(live, agreed, strict=True)
+            if self._home.epoch_keys.has(row.epoch)
+        }
         return agreed, held
 
     def _unseal(self, sealed: bytes, agreed: AgreedManifest, roster: Roster) -> Share:

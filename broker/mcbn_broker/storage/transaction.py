@@ -6,15 +6,18 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, case, func, insert, select, update
 
 from mcbn_broker.audit.chain import EMPTY, AuditKind, ChainEntry, ChainHead, next_entry
+from mcbn_broker.keystore.anchor import AnchorState
 from mcbn_broker.release.challenges import IssuedChallenge
 from mcbn_broker.release.leases import Lease
 from mcbn_broker.release.stores import Terms
 from mcbn_broker.storage.prepared import Prepared
-from mcbn_broker.storage.schema import audit, challenges_used, leases, meta
+from mcbn_broker.storage.schema import audit, challenges_used, leases, manifests, meta
 from mcbn_protocol.encoding import JsonObject
 from mcbn_protocol.identifiers import Role
 
 _HEAD: Final = select(audit.c.sequence, audit.c.hash).order_by(audit.c.sequence.desc()).limit(1)
+_HASH: Final = Prepared(select(audit.c.hash).where(audit.c.sequence == bindparam("sequence")))
+_HIGHEST_EPOCH: Final = Prepared(select(meta.c.lowest_epoch, select(func.max(manifests.c.epoch)).scalar_subquery()))
 _USED: Final = Prepared(select(challenges_used.c.expires_at).where(challenges_used.c.hash == bindparam("hash")))
 _OTHERS: Final = Prepared(
     select(func.count())
@@ -34,6 +37,29 @@ def read_head(connection: Connection) -> ChainHead:
     return EMPTY if row is None else ChainHead(row.sequence, row.hash)
 
 
+def read_highest_epoch(connection: Connection) -> int:
+    """Return the highest epoch that was ever accepted, as far as this transaction sees; 0 before the first."""
+    ((remembered, accepted),) = _HIGHEST_EPOCH.fetch(connection)
+    return max(int(remembered), int(accepted or 0))
+
+
+def why_older(connection: Connection, head: ChainHead, anchored: AnchorState) -> str | None:
+    """Return why a database is not the one that its anchor knows, or None if it is.
+
+    Args:
+        connection: The database, in a transaction.
+        head: Its audit's end.
+        anchored: The anchor, which may lag behind the database, never run ahead of it.
+    """
+    if head.sequence < anchored.sequence:
+        return f"the database is an older copy: it ends at record {head.sequence}, the anchor at {anchored.sequence}"
+    if head == ChainHead(anchored.sequence, anchored.head):
+        return None
+    if _HASH.fetch(connection, sequence=anchored.sequence) != [(anchored.head,)]:
+        return f"the database's audit differs from the anchor at record {anchored.sequence}"
+    return None
+
+
 class StoreTransaction:
     """What release and command line do inside of a write transaction.
 
@@ -43,7 +69,7 @@ class StoreTransaction:
     def __init__(self, connection: Connection, read_terms: Callable[[Connection], Terms]) -> None:
         self.connection = connection
         self.head = read_head(connection)
-        self.accepted_epoch = 0
+        self.highest_epoch = read_highest_epoch(connection)
         self._read_terms = read_terms
         self._terms: Terms | None = None
         self._records: list[dict[str, Any]] = []

@@ -15,6 +15,9 @@ class Metrics:
         self.releases = Counter("mcbn_releases", "Shares released.", ["role"], registry=self._registry)
         self.refusals = Counter("mcbn_refusals", "Requests refused, by code.", ["code"], registry=self._registry)
         self.challenges = Counter("mcbn_challenges", "Challenges issued.", registry=self._registry)
+        self.unknown_claims = Counter(
+            "mcbn_unknown_claims", "Claims of genuine tokens that this program does not know.", registry=self._registry
+        )
         self.seconds = Histogram(
             "mcbn_request_seconds", "Wall time of a request.", ["route"], registry=self._registry, buckets=_BUCKETS
         )

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mcbn_protocol import limits
 from mcbn_protocol.binding import CHALLENGE
-from mcbn_protocol.encoding import JsonObject, canonical, parse_json
+from mcbn_protocol.encoding import JsonObject, b64u_encode, canonical, parse_json
 from mcbn_protocol.fields import Fields
 from mcbn_protocol.identifiers import UUID, ManifestHash, Role, RosterHash
 from mcbn_protocol.messages.broker_signature import verify_broker_signature
@@ -24,6 +24,7 @@ class Refusal:
     """What a broker signs when it refuses a challenge that it issued.
 
     Attributes:
+        binding: The request's, 32 bytes: it ties the refusal to the workload that made the recipient key.
         reason: The row of the refusal table.
         check: The failing check's name, for `appraisal_failed` and `token_not_authentic`; else None.
         correlation_id: Finds the full reason in the participant's audit.
@@ -34,6 +35,7 @@ class Refusal:
     manifest_hash: ManifestHash
     role: Role
     challenge: str
+    binding: bytes
     reason: RefusalCode
     check: str | None
     issued_at: int
@@ -50,6 +52,7 @@ class Refusal:
             "manifest_hash": self.manifest_hash.hex(),
             "role": self.role.value,
             "challenge": self.challenge,
+            "binding": b64u_encode(self.binding),
             "code": self.reason.code,
             "check": self.check,
             "issued_at": self.issued_at,
@@ -60,7 +63,7 @@ class Refusal:
     def from_envelope(cls, envelope: Envelope, *, participant: str, roster: Roster) -> Self:
         """Read a signed refusal and verify it under the participant's release key of the roster.
 
-        The caller still compares the challenge with the one it sent.
+        The caller still compares challenge and binding with those of its own request.
 
         Raises:
             MalformedError: Not this message, or it speaks for another roster or participant.
@@ -77,6 +80,7 @@ class Refusal:
                 manifest_hash=ManifestHash(fields.hash("manifest_hash")),
                 role=fields.choice("role", Role),
                 challenge=fields.text("challenge", pattern=CHALLENGE),
+                binding=fields.base64url("binding", length=limits.HASH_BYTES),
                 reason=fields.decoded("code", refusal_code),
                 check=fields.nullable("check", lambda name: fields.text(name, pattern=CHECK_NAME)),
                 issued_at=fields.integer("issued_at", minimum=0, maximum=limits.TIME_MAX),

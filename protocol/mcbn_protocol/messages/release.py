@@ -7,7 +7,7 @@ from typing import Final, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mcbn_protocol import limits
-from mcbn_protocol.binding import CHALLENGE
+from mcbn_protocol.binding import CHALLENGE, binding_hash
 from mcbn_protocol.encoding import JsonObject, b64u_encode, canonical, parse_json
 from mcbn_protocol.fields import Fields
 from mcbn_protocol.identifiers import ManifestHash, Role, RosterHash
@@ -36,6 +36,18 @@ class ReleaseRequest:
     kem: Kem
     recipient_key: bytes
     audit_heads: tuple[Envelope, ...]
+
+    def binding(self, roster_hash: RosterHash, participant: str) -> bytes:
+        """Return the binding (32 bytes) of this request to a participant; see `binding_hash`."""
+        return binding_hash(
+            roster_hash=roster_hash,
+            participant=participant,
+            role=self.role,
+            manifest_hash=self.manifest_hash,
+            challenge=self.challenge,
+            kem=self.kem,
+            recipient_key=self.recipient_key,
+        )
 
     def to_bytes(self) -> bytes:
         """Return the request's body."""

@@ -69,7 +69,8 @@ class Ceremony:
         await one.types("roster", "build", *self._sent("participant"), "--out", "roster.json", shown=shown)
 
     async def _make_share(self, one: Participant, *, shown: bool) -> None:
-        await one.types("share", "new", "--roster", "roster.json", "--out", _sent(one, "commitment"), shown=shown)
+        words = ("share", "new", "--roster", "roster.json", "--yes")
+        await one.types(*words, "--out", _sent(one, "commitment"), shown=shown)
 
     async def _sign(self, one: Participant, *, shown: bool) -> None:
         await one.types(

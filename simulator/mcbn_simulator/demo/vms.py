@@ -51,14 +51,16 @@ class Vm:
             settings: `forward` or `listen`: the plaintext end.
         """
         (self._folder / "roster.json").write_bytes(roster)
-        settings = {
+        members: dict[str, str | bool] = {
             "role": self.role.value,
             "roster": "roster.json",
             "channel": "tls13-psk",
             "engine": "pyopenssl",
             "launcher_socket": str(self._folder / "tee.sock"),
-        } | settings
-        lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+            "insecure_loopback_brokers": True,  # everything here is on one machine
+            **settings,
+        }
+        lines = [f"{name} = {json.dumps(value)}" for name, value in members.items()]
         lines += ["", "[deadlines]", f"gather_seconds = {_GATHER_SECONDS}"]
         (self._folder / CONFIGURATION).write_text("\n".join(lines) + "\n", encoding="utf-8")
 

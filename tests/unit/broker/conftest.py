@@ -297,6 +297,7 @@ def world(tmp_path) -> World:
         for name in NAMES
     )
     roster = Roster("demo", participants, 3)
+    home.note_consent_key(roster.participant("alice").consent_key)
     home.adopt_roster(roster.canonical_bytes)
     return World(root, kek, home, roster, consent_keys, release_keys)
 

@@ -17,6 +17,7 @@ from mcbn_protocol.roster import Roster
 from mcbn_protocol.signatures import Envelope, Label, join, sign
 
 SIMULATED = "http://127.0.0.1:9000"
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\nAA==\n-----END CERTIFICATE-----\n"
 
 
 def merged(value, change):
@@ -47,7 +48,7 @@ def test_a_manifest_reads_back(manifest, manifest_payload):
 def test_every_optional_term_reads_back(manifest_payload):
     changed = merged(manifest_payload, {
         "scheme": "hmac-sha256-chain", "insecure_scheme": True, "insecure_http": True,
-        "brokers": {name: {"url": "http://b.example", "tls_ca": "PEM"} for name in ("alice", "bob", "carol")},
+        "brokers": {name: {"url": "http://b.example", "tls_ca": PEM} for name in ("alice", "bob", "carol")},
     })  # fmt: skip
     for terms in changed["roles"].values():
         terms["evidence"][0] |= {
@@ -59,6 +60,30 @@ def test_every_optional_term_reads_back(manifest_payload):
     assert manifest.insecure_terms == ("insecure_debug", "insecure_http", "insecure_scheme")
     assert manifest.simulated
     assert manifest.roles[Role.CLIENT].evidence[0].project_numbers == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "PEM", PEM + "# Soci\u00e9t\u00e9\n", "# comment\n" + PEM, PEM.replace("MIIB", "MI B"),
+        PEM.replace("MIIB\nAA==\n", ""), PEM.replace("CERTIFICATE", "PRIVATE KEY"), PEM.replace("MIIB", "A" * 77),
+        PEM * 1100,
+    ],
+)  # fmt: skip
+def test_a_tls_ca_that_a_workload_could_not_load_is_refused(manifest_payload, text):
+    changed = merged(
+        manifest_payload, {"brokers": manifest_payload["brokers"] | {"bob": {"url": "https://b", "tls_ca": text}}}
+    )
+    with pytest.raises(MalformedError, match="tls_ca"):
+        Manifest.from_payload(changed)
+
+
+@pytest.mark.parametrize("text", [PEM, PEM * 2, PEM.replace("\n", "\r\n"), PEM.rstrip(), PEM + "\n" + PEM])
+def test_pem_certificates_are_a_tls_ca(manifest_payload, text):
+    changed = merged(
+        manifest_payload, {"brokers": manifest_payload["brokers"] | {"bob": {"url": "https://b", "tls_ca": text}}}
+    )
+    assert Manifest.from_payload(changed).brokers["bob"].tls_ca == text
 
 
 @pytest.mark.parametrize(
@@ -190,7 +215,9 @@ def test_a_debug_image_needs_insecure_debug_and_nothing_else_may_have_it(evidenc
         "LOCALDOMAIN", "NODE_OPTIONS", "NODE_EXTRA_CA_CERTS", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH",
         "PERL5LIB",
         "RUBYOPT", "DOTNET_STARTUP_HOOKS", "GODEBUG", "BASH_ENV", "BASH_FUNC_x", "ENV", "IFS", "SHELLOPTS", "NLSPATH",
-        "TZDIR", "GNUTLS_SYSTEM_PRIORITY_FILE",
+        "TZDIR", "GNUTLS_SYSTEM_PRIORITY_FILE", "CORECLR_PROFILER_PATH", "COR_PROFILER", "COMPlus_x", "LUA_INIT",
+        "PHPRC", "CTLOG_FILE", "QLOGDIR", "OSSL_QFILTER", "KRB5_CONFIG", "TZ", "XDG_CONFIG_HOME", "P11_KIT_x",
+        "PROMPT_COMMAND",
     ],
 )  # fmt: skip
 def test_the_operator_never_sets_what_steers_interpreter_loader_resolver_or_tls(evidence, name):

@@ -158,6 +158,7 @@ def refusal():
             manifest_hash=ManifestHash(b"m" * 32),
             role=Role.CLIENT,
             challenge="A" * 55,
+            binding=b"b" * 32,
             reason=refusal_code("appraisal_failed"),
             check="dbgstat",
             issued_at=0,

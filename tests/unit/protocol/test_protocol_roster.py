@@ -14,8 +14,10 @@ from mcbn_protocol.participants import (
     ParticipantCard,
     check_broker_url,
     fingerprint,
+    names_this_machine,
     parse_card,
     plain_http_beyond_loopback,
+    plain_http_to_a_name,
 )
 from mcbn_protocol.roster import Participant, Roster, build_roster
 from mcbn_protocol.signatures import Envelope
@@ -154,7 +156,8 @@ def test_a_card_of_another_shape_is_refused(example, change):
     "url",
     [
         "https://broker.example", "https://broker.example/", "https://broker.example:65535/base/path",
-        "http://127.0.0.1:8443", "http://[::1]:8443", "https://[2001:db8::1]",
+        "http://127.0.0.1:8443", "http://[::1]:8443", "https://[2001:db8::1]", "https://10.0.0.1", "https://a.example.:1",
+        "https://1a.example", "https://0xg.example", "https://" + "a" * 63,
     ],
 )  # fmt: skip
 def test_broker_urls(url):
@@ -170,12 +173,39 @@ def test_broker_urls(url):
         "https://broker.example#x", "https://broker.example:65536", "https://broker.example:", "https://[::zz]",
         "https://[1:2]", "https://broker.example\n", "https://b\u00fccher.example", "https://a\\b",
         "https://" + "a" * 254,
+        "https://256.1.1.1", "https://1.2.3.4.5", "https://0", "https://127.1", "https://0x7f.1", "https://a.1",
+        "https://1.2.3.4.", "https://1234567", "https://a..b", "https://.", "https://" + "a" * 64, "https://.a",
         "https://a/" + "b" * 2048, "https://broker.example/%2e", "https://[::1]/path",
     ],
 )  # fmt: skip
 def test_other_urls_are_refused(url):
     with pytest.raises(MalformedError, match="URL"):
         check_broker_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "back"),
+    [
+        ("http://127.0.0.1:1", True), ("https://127.9.9.9/x", True), ("https://[::1]", True),
+        ("https://0.0.0.0", True), ("https://[::]:1", True), ("https://[::ffff:7f00:1]", True),
+        ("https://LOCALHOST", True), ("https://localhost.", True), ("https://a.localhost:1", True),
+        ("https://localhost.example", False), ("https://10.0.0.1", False), ("https://[2001:db8::1]", False),
+        ("https://broker.example", False), ("no url", False),
+    ],
+)  # fmt: skip
+def test_urls_that_lead_back_to_their_user(url, back):
+    assert names_this_machine(url) is back
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("http://broker.example", True), ("http://localhost:1", True), ("https://broker.example", False),
+        ("http://10.0.0.1", False), ("http://[::1]", False), ("no url", False),
+    ],
+)  # fmt: skip
+def test_plain_http_to_a_name_is_told_apart(url, named):
+    assert plain_http_to_a_name(url) is named
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mcbn_protocol.binding import binding_hash
 from mcbn_protocol.encoding import b64u_encode, canonical
 from mcbn_protocol.identifiers import ManifestHash, Role
 from mcbn_protocol.key_schedule import Scheme
@@ -162,15 +161,7 @@ class FakeBroker:
 
     def release(self, asked: ReleaseRequest) -> Release:
         manifest = self.agreed.manifest
-        binding = binding_hash(
-            roster_hash=self.network.roster.hash,
-            participant=self.name,
-            role=asked.role,
-            manifest_hash=asked.manifest_hash,
-            challenge=asked.challenge,
-            kem=asked.kem,
-            recipient_key=asked.recipient_key,
-        )
+        binding = asked.binding(self.network.roster.hash, self.name)
         index = self.network.roster.share_index(self.name)
         info = seal_info(binding, manifest.epoch, index)
         return Release(
@@ -197,6 +188,7 @@ class FakeBroker:
             manifest_hash=asked.manifest_hash,
             role=asked.role,
             challenge=asked.challenge,
+            binding=asked.binding(self.network.roster.hash, self.name),
             reason=reason,
             check=None,
             issued_at=int(self.network.time.wall),
@@ -339,6 +331,7 @@ class FakeNetwork:
             listen=None,
             launcher_socket=Path("/nonexistent/launcher.sock"),
             deadlines=Deadlines(gather_seconds=5, request_seconds=2),
+            insecure_loopback_brokers=False,
             operator=operator,
         )
         return dataclasses.replace(settings, **changes)

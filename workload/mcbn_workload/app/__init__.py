@@ -82,7 +82,7 @@ async def _serve(service: Service, settings: Settings) -> ExitCode:
 
 async def _probe(settings: Settings, output: str) -> ExitCode:
     gatherer = new_gatherer(settings, Clock(), new_patience(settings))
-    agreed = await gatherer.find(None)
+    agreed, *_older = await gatherer.find(())
     gathering = await gatherer.gather(agreed, settings.roster.names, lambda _row, _outcome: None)
     sys.stdout.write((as_json if output == "json" else as_table)(gathering) + "\n")
     return ExitCode.OK if is_complete(gathering) else ExitCode.NO_KEYS

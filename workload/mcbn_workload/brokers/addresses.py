@@ -1,7 +1,6 @@
 """Which broker addresses may be used, and how TLS to them is checked. Secrecy never rests on this TLS."""
 
 import importlib.util
-import ipaddress
 import ssl
 import sys
 from pathlib import Path
@@ -10,7 +9,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from mcbn_protocol.errors import MalformedError
 from mcbn_protocol.manifest import BrokerAddress
+from mcbn_protocol.participants import check_broker_url, plain_http_beyond_loopback
 from mcbn_workload.errors import ConfigurationError
 
 if importlib.util.find_spec("sniffio") is None:
@@ -27,21 +28,15 @@ def check_scheme(url: str, *, insecure_http: bool) -> str:
     """Return a URL that may be used: https, or http to a loopback literal or where the signed manifest allows it.
 
     Raises:
+        MalformedError: Not a broker's URL.
         ConfigurationError: Plain http to anywhere else.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not insecure_http and not _is_loopback(parts.hostname or ""):
+    check_broker_url(url)
+    if plain_http_beyond_loopback(url) and not insecure_http:
         raise ConfigurationError(
             f"{url}: plain http is only for loopback literals, or where the signed manifest says insecure_http"
         )
     return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Connector:
@@ -56,13 +51,16 @@ class Connector:
         Raises:
             ConfigurationError: A URL that may not be used, or a CA that cannot be read.
         """
-        return httpx.AsyncClient(
-            base_url=check_scheme(address.url, insecure_http=insecure_http).rstrip("/"),
-            transport=self.transport(address),
-            headers=_HEADERS,
-            timeout=None,  # noqa: S113  # each exchange has a deadline of its own, over everything
-            trust_env=False,
-        )
+        try:
+            return httpx.AsyncClient(
+                base_url=check_scheme(address.url, insecure_http=insecure_http).rstrip("/"),
+                transport=self.transport(address),
+                headers=_HEADERS,
+                timeout=None,  # noqa: S113  # each exchange has a deadline of its own, over everything
+                trust_env=False,
+            )
+        except (MalformedError, httpx.InvalidURL) as error:
+            raise ConfigurationError(f"{address.url} cannot be used: {error}") from error
 
     def transport(self, address: BrokerAddress) -> httpx.AsyncBaseTransport:
         """Return what carries the requests to a broker."""
@@ -86,7 +84,7 @@ def _new_context(tls_ca: str | None) -> ssl.SSLContext:
             context.load_verify_locations(cafile=_if_present(paths.openssl_cafile), capath=paths.openssl_capath)
         else:
             context.load_verify_locations(cadata=tls_ca)
-    except (ssl.SSLError, OSError, ValueError) as error:
+    except (ssl.SSLError, OSError, ValueError, TypeError) as error:
         raise ConfigurationError(f"the CA of a broker cannot be used: {error}") from error
     return context
 

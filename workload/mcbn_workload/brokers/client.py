@@ -85,7 +85,7 @@ class BrokerClient:
         if answer.status == _ACCEPTED:
             return Pending(answer.retry_after)
         if answer.status != _OK:
-            return self._refused(answer, challenge)
+            return self._refused(answer, request)
         release = Release.parse(answer.require(JSON), participant=self.participant, roster=self._terms.roster)
         return request.released(release, self.participant, self._terms, started)
 
@@ -130,15 +130,19 @@ class BrokerClient:
             self._http, "POST", path, body, limit=limits.RESPONSE_BYTES, seconds=self._terms.request_seconds
         )
 
-    def _refused(self, answer: Answer, challenge: str) -> Outcome:
-        """Believe a refusal only if this participant signed it over our own challenge; else nobody is blamed."""
-        envelope = _problem(answer).unverified_refusal
+    def _refused(self, answer: Answer, request: "_Request") -> Outcome:
+        """Believe a refusal only if this participant signed it over our own request; else nobody is blamed.
+
+        The challenge does not make it ours: whoever stands between may have asked for it, and for the refusal too. The
+        binding does, since it commits to our fresh recipient key.
+        """
+        envelope = _problem(answer).unverified_refusal if answer.media_type == PROBLEM else None
         if envelope is None:
             raise _unsigned(answer)
         refusal = Refusal.from_envelope(envelope, participant=self.participant, roster=self._terms.roster)
-        terms = self._terms
-        said = (refusal.roster_hash, refusal.participant, refusal.manifest_hash, refusal.role, refusal.challenge)
-        if said != (terms.roster.hash, self.participant, terms.agreed.hash, terms.role, challenge):
+        asked = request.asked
+        said = (refusal.manifest_hash, refusal.role, refusal.challenge, refusal.binding)
+        if said != (asked.manifest_hash, asked.role, asked.challenge, request.binding):
             raise NoAnswerError("a signed refusal of another request", final=True)
         return Refused(refusal, answer.retry_after)
 

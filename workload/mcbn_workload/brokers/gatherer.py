@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from mcbn_protocol.manifest import AgreedManifest
 from mcbn_protocol.signatures import Envelope
@@ -13,6 +13,7 @@ from mcbn_workload.brokers.heads import collect_heads
 from mcbn_workload.brokers.leases import Clock
 from mcbn_workload.brokers.manifest import ManifestFinder
 from mcbn_workload.brokers.quorum import Gathering, Patience, Progress, Quorum
+from mcbn_workload.errors import ConfigurationError
 from mcbn_workload.settings import Settings
 
 
@@ -54,18 +55,23 @@ class Gatherer:
             request_seconds=settings.deadlines.request_seconds,
         )
 
-    async def find(self, known: AgreedManifest | None) -> AgreedManifest:
-        """Return the newest manifest; see `ManifestFinder.find`. With one known, the audit heads are collected too."""
-        if known is None:
-            return await self._finder.find(None)
-        collecting = asyncio.create_task(self._collect_heads(known))
+    async def find(self, known: Sequence[AgreedManifest]) -> list[AgreedManifest]:
+        """Return the manifests of now; see `ManifestFinder.find`. With one known, the audit heads are collected too."""
+        if not known:
+            return await self._finder.find(known)
+        collecting = asyncio.create_task(self._collect_heads(known[0]))
         try:
             return await self._finder.find(known)
         finally:
             await collecting
 
     async def gather(self, agreed: AgreedManifest, participants: Iterable[str], progress: Progress) -> Gathering:
-        """Ask these participants for their shares; see `Quorum.gather`."""
+        """Ask these participants for their shares; see `Quorum.gather`.
+
+        Raises:
+            ConfigurationError: The manifest does not allow this image's channel.
+        """
+        self._check_channel(agreed)
         terms = Terms(
             roster=self._settings.roster,
             agreed=agreed,
@@ -78,6 +84,14 @@ class Gatherer:
         )
         quorum = Quorum(terms, self._connector, self._patience, self._settings.operator.brokers)
         return await quorum.gather(participants, progress)
+
+    def _check_channel(self, agreed: AgreedManifest) -> None:
+        allowed = agreed.manifest.channels
+        if self._settings.channel not in allowed:
+            raise ConfigurationError(
+                f"this image's channel is {self._settings.channel}, but the manifest of epoch {agreed.manifest.epoch} "
+                f"allows {', '.join(allowed)}: agree on a manifest or an image that fits the other"
+            )
 
     async def _collect_heads(self, known: AgreedManifest) -> None:
         self._heads |= await collect_heads(

@@ -1,15 +1,26 @@
 """One HTTP exchange with a broker: a deadline over everything, a bounded body, no redirects, no content coding."""
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Final
 
 import httpx
 
+from mcbn_workload.errors import printable
+
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 RETRY_AFTER_MAX: Final = 30.0  # seconds; a broker cannot make a workload wait for longer
 _RETRY_DIGITS: Final = 9
+_MEDIA_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,98}/[a-z0-9][a-z0-9!#$&^_.+-]{0,98}")
+_UNREADABLE: Final = "unreadable"
+
+
+_NO_ANSWER: Final = (
+    *(httpx.HTTPError, httpx.InvalidURL, httpx.StreamError),
+    *(OSError, ValueError, OverflowError),  # addresses that a resolver or a socket does not take, Unicode's too
+)
 
 
 class NoAnswerError(Exception):
@@ -27,7 +38,8 @@ class Answer:
 
     Attributes:
         status: HTTP status.
-        media_type: Lower case, without parameters.
+        media_type: Lower case, without parameters, of the form of RFC 6838 section 4.2; else `unreadable`, or empty
+            where there is none.
         retry_after: Seconds, at most `RETRY_AFTER_MAX`; None where there is no such number.
         body: At most as long as the exchange's limit.
     """
@@ -69,8 +81,8 @@ async def exchange(
             return await _exchange(client, method, path, body, limit)
     except TimeoutError as error:
         raise NoAnswerError(f"no answer within {seconds:g} s", final=False) from error
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, UnicodeError) as error:
-        raise NoAnswerError(f"{type(error).__name__}: {error}", final=False) from error
+    except _NO_ANSWER as error:
+        raise NoAnswerError(f"{type(error).__name__}: {printable(str(error))}", final=False) from error
 
 
 async def _exchange(client: httpx.AsyncClient, method: str, path: str, body: bytes | None, limit: int) -> Answer:
@@ -80,7 +92,7 @@ async def _exchange(client: httpx.AsyncClient, method: str, path: str, body: byt
             raise NoAnswerError("the answer has a content coding that was not asked for", final=True)
         return Answer(
             status=response.status_code,
-            media_type=response.headers.get("content-type", "").partition(";")[0].strip().lower(),
+            media_type=_media_type(response.headers.get("content-type", "")),
             retry_after=_retry_after(response.headers.get("retry-after", "")),
             body=await _read(response, limit),
         )
@@ -93,6 +105,11 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
         if len(data) > limit:
             raise NoAnswerError(f"the answer is longer than {limit} bytes", final=True)
     return bytes(data)
+
+
+def _media_type(text: str) -> str:
+    media_type = text.partition(";")[0].strip().lower()
+    return media_type if not media_type or _MEDIA_TYPE.fullmatch(media_type) else _UNREADABLE
 
 
 def _retry_after(text: str) -> float | None:

@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
-from pathlib import Path
+import os
+import stat
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Final
 
 from mcbn_protocol import limits
 from mcbn_protocol.errors import ProtocolError
 from mcbn_protocol.manifest import AgreedManifest, BrokerAddress, Manifest
-from mcbn_protocol.participants import BROKER_URL
 from mcbn_protocol.roster import Roster
 from mcbn_workload.brokers.addresses import Connector
 from mcbn_workload.brokers.errors import ManifestConflictError, ManifestUnavailableError
@@ -45,7 +45,7 @@ class ManifestFinder:
         Args:
             roster: The image's roster.
             connector: Makes the HTTP clients.
-            source: `MCBN_MANIFEST`: a URL or a file's path.
+            source: `MCBN_MANIFEST`: a URL or a file's absolute path.
             overrides: Broker URLs by participant, from the environment.
             request_seconds: The deadline of one request.
         """
@@ -55,12 +55,12 @@ class ManifestFinder:
         self._overrides = overrides
         self._request_seconds = request_seconds
 
-    async def find(self, known: AgreedManifest | None) -> AgreedManifest:
-        """Ask all sources at the same time and return the manifest of the highest epoch.
+    async def find(self, known: Sequence[AgreedManifest]) -> list[AgreedManifest]:
+        """Ask all sources at the same time and return the manifests that are known now, the highest epoch first.
 
         Args:
-            known: The manifest in use, whose brokers are asked too; None at the start, when broker addresses come from
-                the environment only.
+            known: The manifest in use and others found before, whose brokers are asked too; none at the start, when
+                broker addresses come from the environment only.
 
         Raises:
             ConfigurationError: There is no source at all.
@@ -71,33 +71,36 @@ class ManifestFinder:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(source) for source in sources]
         results = [task.result() for task in tasks]
-        found = [result for result in results if isinstance(result, AgreedManifest)]
-        candidates = found if known is None else [known, *found]
+        candidates = [*known, *(result for result in results if isinstance(result, AgreedManifest))]
         if not candidates:
             reasons = "; ".join(str(result) for result in results)
             raise ManifestUnavailableError(f"no valid manifest was found: {reasons}")
-        return _newest(candidates, self._roster)
+        return _descending(candidates, self._roster)
 
-    def _sources(self, known: AgreedManifest | None) -> list[Coroutine[None, None, AgreedManifest | str]]:
-        insecure_http = known is not None and known.manifest.insecure_http
-        if known is None:
-            addresses = {name: BrokerAddress(url, None) for name, url in self._overrides.items()}
-        else:
-            addresses = {name: broker_address(known.manifest, name, self._overrides) for name in self._roster.names}
-        sources = [self._ask(name, address, PATH, insecure_http) for name, address in addresses.items()]
+    def _sources(self, known: Sequence[AgreedManifest]) -> list[Coroutine[None, None, AgreedManifest | str]]:
+        insecure_http = any(one.manifest.insecure_http for one in known)
+        sources = [self._ask(name, address, PATH, insecure_http) for name, address in self._addresses(known)]
         if self._source is not None:
             sources.append(self._look_up(self._source, insecure_http))
         if not sources:
             raise ConfigurationError(
-                "nobody to ask for the manifest: set MCBN_MANIFEST (URL or file) or one MCBN_BROKER_<NAME> or more"
+                "nobody to ask for the manifest: set MCBN_MANIFEST (a URL, or a file's absolute path), or one "
+                "MCBN_BROKER_<NAME> or more"
             )
         return sources
 
+    def _addresses(self, known: Sequence[AgreedManifest]) -> Iterable[tuple[str, BrokerAddress]]:
+        if not known:
+            return [(name, BrokerAddress(url, None)) for name, url in self._overrides.items()]
+        return dict.fromkeys(
+            (name, broker_address(one.manifest, name, self._overrides)) for one in known for name in self._roster.names
+        )
+
     async def _look_up(self, source: str, insecure_http: bool) -> AgreedManifest | str:
-        if BROKER_URL.fullmatch(source):
+        if not source.startswith("/"):
             return await self._ask(source, BrokerAddress(source, None), source, insecure_http)
         try:
-            return self._checked(source, _read_file(Path(source)))
+            return self._checked(source, _read_file(source))
         except OSError as error:
             return f"{source}: {error.strerror}"
 
@@ -124,12 +127,15 @@ class ManifestFinder:
             return f"{name}: {error}"
 
 
-def _read_file(path: Path) -> bytes:
-    with path.open("rb") as file:
+def _read_file(path: str) -> bytes:
+    """Read a regular file. The operator names it: opening a pipe or a device must not make the event loop wait."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(0, "not a regular file", path)
         return file.read(limits.MANIFEST_BYTES + 1)
 
 
-def _newest(candidates: Sequence[AgreedManifest], roster: Roster) -> AgreedManifest:
+def _descending(candidates: Sequence[AgreedManifest], roster: Roster) -> list[AgreedManifest]:
     by_epoch: dict[int, AgreedManifest] = {}
     for one in candidates:
         other = by_epoch.setdefault(one.manifest.epoch, one)
@@ -138,4 +144,4 @@ def _newest(candidates: Sequence[AgreedManifest], roster: Roster) -> AgreedManif
                 f"two different manifests of epoch {one.manifest.epoch} are signed, by {', '.join(roster.names)}: "
                 f"{other.hash.hex()} and {one.hash.hex()}. Ask each of them which one it meant; neither is used"
             )
-    return by_epoch[max(by_epoch)]
+    return [by_epoch[epoch] for epoch in sorted(by_epoch, reverse=True)]

@@ -26,7 +26,7 @@ class Released:
 
 @dataclass(frozen=True)
 class Refused:
-    """A refusal that the participant signed over our own challenge: the only outcome that says it will not."""
+    """A refusal that the participant signed over our own request: the only outcome that says it will not."""
 
     name: ClassVar[str] = "refused"
     refusal: Refusal
@@ -64,7 +64,7 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Pending:
-    """A person at the participant decides; to be asked again with new evidence."""
+    """A 202: it says that a person decides, but nobody signed it; to be asked again with new evidence."""
 
     name: ClassVar[str] = "pending"
     final: ClassVar[bool] = False
@@ -72,7 +72,7 @@ class Pending:
 
     def text(self, participant: str) -> str:
         """Say it in a sentence."""
-        return f"{participant} has not decided yet"
+        return f"no valid answer from {participant} yet (an unsigned 202: a person may be deciding)"
 
 
 @dataclass(frozen=True)

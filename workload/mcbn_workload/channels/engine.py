@@ -82,7 +82,11 @@ class Engine(Protocol):
         """Hand over what is to be transmitted. The engine keeps no reference to it."""
 
     def close(self) -> None:
-        """Send close_notify: the end of our direction. Reading is then still possible. A second call does nothing."""
+        """Send close_notify: the end of our direction. Reading is then still possible. A second call does nothing.
+
+        Raises:
+            ChannelBrokenError: the channel failed before, so that no close_notify can be sent.
+        """
 
     def next_timeout(self) -> float | None:
         """Seconds until `on_timeout` is due; None when no timer runs. Streams have none."""

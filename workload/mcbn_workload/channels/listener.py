@@ -58,8 +58,8 @@ class ChannelServer:
         """
         try:
             self._listener = await asyncio.get_running_loop().create_server(self._accept, host, port)
-        except OSError as error:
-            raise ConfigurationError(f"cannot listen on {host}:{port}: {error}") from error
+        except (OSError, UnicodeError, OverflowError) as error:
+            raise ConfigurationError(f"cannot listen on {host!r}, port {port}: {error}") from error
         self.addresses = [item.getsockname()[:2] for item in self._listener.sockets]
 
     async def aclose(self, grace: float) -> None:

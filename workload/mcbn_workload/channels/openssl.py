@@ -177,9 +177,14 @@ class MemoryConnection:
         return count
 
     def close(self) -> None:
-        """Send close_notify."""
+        """Send close_notify.
+
+        Raises:
+            OpenSslError: the connection has failed, such as by a bad record.
+        """
+        lib.ERR_clear_error()
         if lib.SSL_shutdown(self._ssl) < 0:
-            raise OpenSslError(take_reason())
+            raise OpenSslError(take_reason() or "a bad record or an alert came before")
 
     def used_psk(self) -> bool:
         """Whether the handshake was keyed by a PSK (OpenSSL counts an external PSK as a resumed session)."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,18 +16,22 @@ from mcbn_workload.channels.errors import (
     HandshakeTimeoutError,
     PeerUnreachableError,
 )
+from mcbn_workload.channels.throttle import Throttle
 from mcbn_workload.channels.wire import Wire
-from mcbn_workload.errors import WorkloadError
+from mcbn_workload.errors import ConfigurationError, WorkloadError
 
 _log: Final = logging.getLogger("mcbn.workload.channels")
 
 READ_BYTES: Final = 64 * 1024
 _WRITE_BYTES: Final = 64 * 1024  # encrypted at a time, before back-pressure is looked at
 
-Guard = Callable[[], None]
-"""Returns while the channel's keys are live; else raises the `WorkloadError` that says why they are not.
+FAILURE_LOG_SECONDS: Final = 10  # between two lines about peers that did not authenticate themselves
 
-It is called for each record and wake-up, so it must answer at once.
+Guard = Callable[[str | None], None]
+"""Returns while the channel's own key is live; else raises the `WorkloadError` that says why it is not.
+
+Takes what names the channel's key (`Negotiated.identity`), or None before the end of the handshake: then any live key
+will do. It is called for each record and wake-up, so it must answer at once.
 """
 
 
@@ -50,8 +55,14 @@ class Limits:
 class ChannelRegistry:
     """The channels under one key owner, so that it can end all of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start without channels.
+
+        Args:
+            clock: Seconds that rise steadily, for the rate of log lines.
+        """
         self._channels: set[Channel] = set()
+        self._failures = Throttle(FAILURE_LOG_SECONDS, clock)
 
     def __len__(self) -> int:
         return len(self._channels)
@@ -66,6 +77,14 @@ class ChannelRegistry:
     def discard(self, channel: "Channel") -> None:
         """Let a channel go that has ended."""
         self._channels.discard(channel)
+
+    def report(self, channel: "Channel", reason: WorkloadError) -> None:
+        """Log why a channel ends. Strangers can make handshakes fail as often as they like, so those share a line."""
+        held_back = 0 if channel.identity is not None else self._failures.admit()
+        if held_back is None:
+            return
+        more = f" ({held_back} more before it failed to authenticate)" if held_back else ""
+        _log.warning("channel with %s ended: %s%s", channel.peer, reason, more, extra={"code": reason.code})
 
     def abort_all(self, reason: WorkloadError) -> None:
         """End every channel at once; each one's application gets `reason`."""
@@ -108,6 +127,11 @@ class Channel:
         if self._engine.negotiated is None:
             raise ChannelClosedError("the channel's handshake is not complete")
         return self._engine.negotiated
+
+    @property
+    def identity(self) -> str | None:
+        """What names the key that the peer proved to hold; None before the end of the handshake."""
+        return None if self._engine.negotiated is None else self._engine.negotiated.identity
 
     @property
     def peer(self) -> str:
@@ -170,8 +194,7 @@ class Channel:
             WorkloadError: the channel failed, or was ended for this reason.
         """
         self._require_connected()
-        self._engine.close()
-        self._flush()
+        self._close_engine()
         await self.wire.flushed()
         self._require_live()
 
@@ -180,10 +203,12 @@ class Channel:
 
         Waits until the kernel has everything, then for the peer's close_notify within the limit. Does nothing on a
         channel that has ended.
+
+        Raises:
+            ChannelBrokenError: a bad record has arrived, so the end of our direction cannot be sent.
         """
         if self.reason is None:
-            self._engine.close()
-            self._flush()
+            self._close_engine()
             await self.wire.flushed()
             await self._discard_rest()
             self.reason = self.reason or ChannelClosedError("this end has closed the channel")
@@ -213,6 +238,7 @@ class Channel:
         while not self._step_handshake():
             await self._more()
             self._require_live()
+        self._require_live()  # only now it is known whose key it is
 
     def _step_handshake(self) -> bool:
         try:
@@ -240,6 +266,15 @@ class Channel:
         finally:
             self._flush()
         return taken
+
+    def _close_engine(self) -> None:
+        try:
+            self._engine.close()
+        except ChannelError as error:
+            self._fail(error)
+            raise
+        finally:
+            self._flush()
 
     async def _more(self) -> None:
         self.wire.consumed()
@@ -270,14 +305,14 @@ class Channel:
         if self.reason is not None:
             return False
         self.reason = reason
-        _log.warning("channel with %s ended: %s", self.peer, reason, extra={"code": reason.code})
+        self._registry.report(self, reason)
         return True
 
     def _require_live(self) -> None:
         if self.reason is not None:
             raise self.reason
         try:
-            self._guard()
+            self._guard(self.identity)
         except WorkloadError as error:
             self.abort(error)
             raise
@@ -295,7 +330,7 @@ class Channel:
         if self.reason is not None:
             return
         try:
-            self._guard()
+            self._guard(self.identity)
         except WorkloadError as error:
             self.abort(error)
         if self.reason is None:
@@ -324,10 +359,11 @@ async def open_channel(
     Raises:
         PeerUnreachableError: no connection within `limits.handshake_seconds`.
         HandshakeError: the far end is not who it must be, is silent, or closed.
+        ConfigurationError: the host or port can be no address.
         WorkloadError: from the guard.
     """
     limits = limits or Limits()
-    guard()
+    guard(None)
     channel = Channel(engine_factory(), limits=limits, guard=guard, registry=registry)
     try:
         await _connect(channel, host, port, limits.handshake_seconds)
@@ -347,3 +383,5 @@ async def _connect(channel: Channel, host: str, port: int, seconds: float) -> No
     except OSError as error:  # TimeoutError is one
         reason = str(error) or f"no answer within {seconds:g} s"
         raise PeerUnreachableError(f"cannot connect to {host}:{port}: {reason}") from error
+    except (UnicodeError, OverflowError) as error:
+        raise ConfigurationError(f"{host!r}, port {port}, can be no address: {error}") from error

@@ -206,8 +206,14 @@ class TlsPskEngine:
     def close(self) -> None:
         """Send close_notify; before the end of the handshake, or after a failure, nothing is sent."""
         if not self._closed and self._failure is None and self._negotiated is not None:
-            self._connection.close()
+            self._send_close_notify()
         self._closed = True
+
+    def _send_close_notify(self) -> None:
+        try:
+            self._connection.close()
+        except openssl.OpenSslError as error:
+            raise self._fail(ChannelBrokenError(f"the channel broke before it was closed: {error}")) from error
 
     def next_timeout(self) -> float | None:
         """Say that TLS runs no timer."""

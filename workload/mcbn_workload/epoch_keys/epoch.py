@@ -88,8 +88,8 @@ class EpochKeys:
         self._ends, self._needed = ends, min(self._threshold, len(ends))
 
     def retire(self, at: int) -> None:
-        """Let the epoch end at this Unix time, if its leases do not end it before."""
-        self._retired_at = at
+        """Let the epoch end at this Unix time, if its leases or an earlier retirement do not end it before."""
+        self._retired_at = min(self._retired_at, at)
 
     def due(self) -> tuple[str, ...]:
         """Return the participants whose leases are to be renewed."""

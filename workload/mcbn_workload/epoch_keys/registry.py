@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from mcbn_workload.brokers.leases import Clock
-from mcbn_workload.channels.errors import ChannelClosedError, PeerRefusedError, PskIdentityError, PskMismatchError
+from mcbn_workload.channels.errors import PeerRefusedError, PskIdentityError, PskMismatchError
 from mcbn_workload.channels.streams import Channel, ChannelRegistry
+from mcbn_workload.channels.throttle import Throttle
 from mcbn_workload.epoch_keys.epoch import EpochKeys
 from mcbn_workload.errors import WorkloadError
 
@@ -20,10 +21,9 @@ class EpochRegistry(ChannelRegistry):
     """Knows every channel, handshake or not, and under which epoch's key it was opened."""
 
     def __init__(self, epochs: Callable[[], Sequence[EpochKeys]], clock: Clock) -> None:
-        super().__init__()
+        super().__init__(clock.boottime)
         self._epochs = epochs
-        self._clock = clock
-        self._explained = float("-inf")
+        self._explanations = Throttle(EXPLAIN_SECONDS, clock.boottime)
 
     def abort_epoch(self, identity: str, reason: WorkloadError) -> int:
         """End the channels under one key, and unfinished handshakes, whose key is not known yet.
@@ -31,7 +31,7 @@ class EpochRegistry(ChannelRegistry):
         Returns:
             How many were ended.
         """
-        ended = [channel for channel in self if _identity(channel) in {identity, None}]
+        ended = [channel for channel in self if channel.identity in {identity, None}]
         for channel in ended:
             channel.abort(reason)
         return len(ended)
@@ -43,10 +43,8 @@ class EpochRegistry(ChannelRegistry):
             self._explain(channel)
 
     def _explain(self, channel: Channel) -> None:
-        now = self._clock.boottime()
-        if now - self._explained < EXPLAIN_SECONDS:
+        if self._explanations.admit() is None:
             return
-        self._explained = now
         for keys in self._epochs():
             _log.warning(
                 "%s does not hold the same key: it is not the agreed peer, or it follows another manifest or epoch, "
@@ -61,10 +59,3 @@ class EpochRegistry(ChannelRegistry):
                     "epoch": keys.epoch,
                 },
             )
-
-
-def _identity(channel: Channel) -> str | None:
-    try:
-        return channel.negotiated.identity
-    except ChannelClosedError:
-        return None

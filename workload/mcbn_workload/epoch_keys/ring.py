@@ -2,35 +2,33 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 from mcbn_protocol.manifest import AgreedManifest
 from mcbn_protocol.secret import Secret
-from mcbn_workload.brokers.errors import ManifestConflictError, ManifestUnavailableError
+from mcbn_workload.brokers.errors import ManifestConflictError
 from mcbn_workload.brokers.leases import Clock
 from mcbn_workload.brokers.outcomes import Outcome, Released, Row
 from mcbn_workload.brokers.quorum import Gathering, Patience, Progress
 from mcbn_workload.channels.engine import Engine
+from mcbn_workload.epoch_keys import pace
 from mcbn_workload.epoch_keys.epoch import EpochKeys, LeaseEndedError
 from mcbn_workload.epoch_keys.registry import EpochRegistry
-from mcbn_workload.errors import NoKeysError
+from mcbn_workload.errors import ConfigurationError, NoKeysError
 
 _log: Final = logging.getLogger("mcbn.workload.keys")
 
 # The event loop's timers stand still while the machine is suspended: afterwards an idle channel outlives its lease by
 # at most this. A channel that moves a byte is checked with that byte.
 WATCH_SECONDS: Final = 5.0
-RETRY_MIN: Final = 1.0  # seconds between two failed renewals
-RETRY_MAX: Final = 30.0
-JITTER: Final = 0.1  # of a lease: workloads that started together do not renew together
 
 
 class Source(Protocol):
     """Where manifests and shares come from: the brokers."""
 
-    async def find(self, known: AgreedManifest | None) -> AgreedManifest:
-        """Return the newest manifest."""
+    async def find(self, known: Sequence[AgreedManifest]) -> list[AgreedManifest]:
+        """Return the manifests that are known now, the highest epoch first."""
         ...
 
     async def gather(self, agreed: AgreedManifest, participants: Iterable[str], progress: Progress) -> Gathering:
@@ -54,7 +52,9 @@ class KeyRing:
         self._participants = participants
         self._clock = clock
         self._patience = patience
-        self._known: AgreedManifest | None = None
+        self._candidates: list[AgreedManifest] = []  # descending
+        self._lowest = 0  # the highest epoch that was ever live here: none below it is gathered
+        self._withheld: ManifestConflictError | None = None
         self._epochs: list[EpochKeys] = []  # ascending
         self._rows: dict[str, Row] = {}
         self._ended: NoKeysError = LeaseEndedError((), "no keys have been gathered yet")
@@ -65,19 +65,26 @@ class KeyRing:
         """The live epochs, the newest last."""
         return tuple(self._epochs)
 
-    def guard(self) -> None:
+    def guard(self, identity: str | None = None) -> None:
         """Return while keys are live; end the epochs whose time is over.
 
+        Args:
+            identity: The PSK identity whose key must be live; None for any.
+
         Raises:
-            NoKeysError: None is live any more; it names whose lease ended, and why it was not renewed.
+            NoKeysError: It is not live any more; if none is, it names whose lease ended, and why it was not renewed.
         """
+        held = identity is None
         for keys in self._epochs:
             if keys.remaining() <= 0:
                 self._end(keys)
-                self.guard()
+                self.guard(identity)
                 return
+            held = held or keys.identity == identity
         if not self._epochs:
             raise self._ended
+        if not held:
+            raise LeaseEndedError((), "the epoch of this channel's key has ended: open a new channel")
 
     def lookup(self, unverified_identity: bytes) -> Secret | None:
         """Return the key of a PSK identity that a client offers, for the server's end; None for any other name."""
@@ -99,12 +106,11 @@ class KeyRing:
         """Find the manifest and gather all shares, once.
 
         Raises:
-            ConfigurationError: There is no source of manifests.
+            ConfigurationError: There is no source of manifests, or the manifest does not allow this image's channel.
             NoKeysError: No manifest, shares missing, or leases that ended while others were waited for.
         """
-        self._known = await self._source.find(None)
-        _announce(self._known)
-        self._adopt(await self._gather_all(self._known))
+        self._candidates = await self._find()
+        await self._follow(self._candidates)
         self.guard()
         return self._epochs[-1]
 
@@ -143,48 +149,63 @@ class KeyRing:
             failures = 0 if await self._renew() else failures + 1
 
     def _pause(self, failures: int) -> float:
-        seconds = self._lease_seconds()
         jitter = self._patience.jitter()
+        lease_seconds = min((one.manifest.lease_seconds for one in self._candidates), default=0)
         if failures:
-            longest = max(RETRY_MIN, min(RETRY_MAX, seconds / 8))
-            return min(longest, RETRY_MIN * 2.0 ** (failures - 1)) * (1 + jitter) / 2
+            return pace.after_failure(failures, lease_seconds, jitter)
         if not self._epochs:
-            return 0.0
-        return max(0.0, self._epochs[-1].until_half_life()) + jitter * JITTER * seconds
-
-    def _lease_seconds(self) -> int:
-        return 0 if self._known is None else self._known.manifest.lease_seconds
+            return pace.RETRY_MIN  # they ended as soon as they were complete, or since
+        return pace.after_success(self._epochs[-1].until_half_life(), lease_seconds, jitter)
 
     async def _renew(self) -> bool:
         """Follow a newer manifest if there is one, else extend the leases. Returns whether it went well."""
-        self._known = agreed = await self._find()
-        newest = self._epochs[-1] if self._epochs else None
-        if newest is None or agreed.manifest.epoch > newest.epoch:
-            adopted = await self._try_to_adopt(agreed)
-            if adopted or newest is None:
-                return adopted
-        return await self._extend(newest)
-
-    async def _find(self) -> AgreedManifest:
-        known = self._known
         try:
-            found = await self._source.find(known)
-        except (ManifestUnavailableError, ManifestConflictError) as error:
-            _log.error("%s", error, extra={"event": error.code})
-            if known is None:
-                raise
-            return known
-        if known is None or found.hash != known.hash:
-            _announce(found)
-        return found
+            self._candidates, self._withheld = await self._find(), None
+        except ManifestConflictError as error:
+            self._withheld = error  # the leases run out: whoever signed twice has to say which one it meant
+            _log.error("no lease is renewed: %s", error, extra={"event": error.code})
+            return False
+        newer = self._newer()
+        if newer and await self._try_to_follow(newer):
+            return bool(self._epochs)
+        return bool(self._epochs) and await self._extend(self._epochs[-1])
 
-    async def _try_to_adopt(self, agreed: AgreedManifest) -> bool:
+    def _newer(self) -> list[AgreedManifest]:
+        """Return the candidates above what is live, or while nothing is, from the highest that ever was."""
+        above = self._epochs[-1].epoch if self._epochs else 0
+        return [one for one in self._candidates if one.manifest.epoch > above]
+
+    async def _find(self) -> list[AgreedManifest]:
+        found = await self._source.find(self._candidates)
+        if not self._candidates or found[0].hash != self._candidates[0].hash:
+            _announce(found[0])
+        return [one for one in found if one.manifest.epoch >= self._lowest]
+
+    async def _try_to_follow(self, candidates: Sequence[AgreedManifest]) -> bool:
         try:
-            self._adopt(await self._gather_all(agreed))
-        except NoKeysError as error:
+            await self._follow(candidates)
+        except (NoKeysError, ConfigurationError) as error:
             _log.warning("%s", error, extra={"event": "gather_incomplete", "code": error.code})
             return False
         return True
+
+    async def _follow(self, candidates: Sequence[AgreedManifest]) -> None:
+        """Gather under the first of these, from the highest down, that the brokers release under.
+
+        Raises:
+            NoKeysError: They release under none: what is wrong with the highest.
+            ConfigurationError: Likewise; this image cannot follow it.
+        """
+        failure: NoKeysError | ConfigurationError | None = None
+        for agreed in candidates:
+            try:
+                self._adopt(await self._gather_all(agreed))
+            except (NoKeysError, ConfigurationError) as error:
+                failure = failure or error
+            else:
+                return
+        if failure is not None:
+            raise failure
 
     async def _extend(self, keys: EpochKeys) -> bool:
         def progress(row: Row, outcome: Outcome) -> None:
@@ -219,9 +240,12 @@ class KeyRing:
     def _adopt(self, gathering: Gathering) -> None:
         keys = EpochKeys(gathering, self._clock)
         manifest = keys.agreed.manifest
-        for older in self._epochs:
-            older.retire(manifest.valid_from + manifest.overlap_seconds)
+        for superseded in self._epochs[:-1]:
+            self._end(superseded)
+        for previous in self._epochs:
+            previous.retire(manifest.valid_from + manifest.overlap_seconds)
         self._epochs.append(keys)
+        self._lowest = max(self._lowest, keys.epoch)
         _log.info(
             "keys of epoch %d are complete",
             keys.epoch,
@@ -258,8 +282,13 @@ class KeyRing:
         names = keys.ended()
         if not names:
             return f"epoch {keys.epoch} has ended: the participants agreed on a newer manifest"
-        reasons = "; ".join(self._why_not(name) for name in names)
+        reasons = self._reasons(names)
         return f"epoch {keys.epoch} has ended with the lease of {', '.join(names)}: {reasons}"
+
+    def _reasons(self, names: Iterable[str]) -> str:
+        if self._withheld is not None:
+            return f"no lease is renewed, because {self._withheld}"
+        return "; ".join(self._why_not(name) for name in names)
 
     def _why_not(self, name: str) -> str:
         row = self._rows.get(name)

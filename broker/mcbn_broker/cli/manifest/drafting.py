@@ -57,6 +57,7 @@ def draft(
 ) -> None:
     """Make the draft that everybody signs. One participant joins roster, terms and everybody's cards.
 
+    Everybody signs it with `manifest sign --commitment NAME.commitment.json`, which compares it with the own card.
     What a card is, its file says: --cards and --commitments may be followed by any number of files.
     """
     agreed = read_roster(roster)
@@ -73,5 +74,6 @@ def draft(
     say(f"The draft of epoch {made.manifest.epoch} is {out}. Manifest hash: {made.hash.hex()}")
     say_next(
         f"send {out} to every participant; each one checks and signs it: mcbn-broker manifest sign {out} "
-        f"--roster {roster} --consent-key NAME.consent-key.json --out NAME.signature.json"
+        f"--roster {roster} --consent-key NAME.consent-key.json --commitment NAME.commitment.json "
+        "--out NAME.signature.json"
     )

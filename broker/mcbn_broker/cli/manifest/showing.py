@@ -7,7 +7,7 @@ import typer
 
 from mcbn_broker.ceremony.drafts import Draft
 from mcbn_broker.ceremony.files import read_file
-from mcbn_broker.cli.documents import read_roster
+from mcbn_broker.cli.documents import naming, read_roster
 from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.manifest.terms_view import show_terms, terms_warnings
 from mcbn_broker.cli.options import Output, OutputFormat
@@ -15,6 +15,7 @@ from mcbn_broker.cli.text import emit_json, say
 from mcbn_protocol import limits
 from mcbn_protocol.encoding import parse_canonical
 from mcbn_protocol.manifest import AgreedManifest
+from mcbn_protocol.roster import Roster
 from mcbn_protocol.signatures import Envelope
 
 app = typer.Typer()
@@ -35,7 +36,9 @@ def show(
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show a draft or a bundle. Every term of it; without --roster nothing is verified."""
-    draft, signers = _read(read_file(file, limit=limits.MANIFEST_BYTES), roster)
+    agreed = None if roster is None else read_roster(roster)
+    with naming(file):
+        draft, signers = _read(read_file(file, limit=limits.MANIFEST_BYTES), agreed)
     if output is OutputFormat.JSON:
         emit_json(_as_json(draft, signers, verified=roster is not None))
         return
@@ -44,9 +47,8 @@ def show(
     say(f"Signed by: {', '.join(signers) or 'nobody yet'} ({verified})")
 
 
-def _read(data: bytes, roster_path: Path | None) -> tuple[Draft, list[str]]:
+def _read(data: bytes, roster: Roster | None) -> tuple[Draft, list[str]]:
     """Return the terms and who signed them."""
-    roster = None if roster_path is None else read_roster(roster_path)
     value = parse_canonical(data, limit=limits.MANIFEST_BYTES)
     if isinstance(value, dict) and "signatures" in value:
         envelope = Envelope.parse(data, limit=limits.MANIFEST_BYTES)

@@ -8,12 +8,14 @@ import typer
 from mcbn_broker.ceremony.files import PUBLIC, write_new
 from mcbn_broker.ceremony.signing import check_own_commitment, sign_draft, signer_of
 from mcbn_broker.ceremony.signing_session import signing_session
-from mcbn_broker.cli.documents import read_commitment, read_draft, read_roster
+from mcbn_broker.cli.documents import naming, read_commitment, read_draft, read_roster
 from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.manifest.terms_view import show_terms
+from mcbn_broker.cli.opening import now
 from mcbn_broker.cli.options import ConsentKeyPath, Force, Out, PassphraseFile, RosterPath
 from mcbn_broker.cli.prompts import confirm, read_passphrase
 from mcbn_broker.cli.text import say, say_next
+from mcbn_broker.release.manifests import check_unexpired
 
 app = typer.Typer()
 _QUESTION = "Did you rebuild these images yourself and compare the digests, and do you agree to all terms above?"
@@ -32,7 +34,7 @@ def sign(
     consent_key: ConsentKeyPath,
     passphrase_file: PassphraseFile = None,
     commitment: Annotated[
-        Path | None, typer.Option(help="Your own commitment card: the draft must have the same commitment.")
+        Path | None, typer.Option(help="Your own NAME.commitment.json: the draft must have the same commitment.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="You did rebuild the images and compare the digests.")] = False,
     out: Out,
@@ -44,6 +46,8 @@ def sign(
     keeps it from ever signing two manifests of one epoch, or a commitment twice.
     """
     agreed, draft = read_roster(roster), read_draft(manifest)
+    with naming(manifest):
+        check_unexpired(draft.manifest, now())
     with signing_session(consent_key) as session:
         signer = signer_of(draft, agreed, session.key.public_key)
         session.journal.admit(draft)

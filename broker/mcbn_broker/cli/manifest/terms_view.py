@@ -2,8 +2,10 @@
 
 import json
 
-from mcbn_broker.cli.text import duration, moment, show_facts, show_rows, warn
-from mcbn_protocol.identifiers import ManifestHash, Role, sha256
+from mcbn_broker.ceremony.certificates import read_certificates
+from mcbn_broker.cli.text import show_facts, show_rows, warn
+from mcbn_broker.moments import duration, moment
+from mcbn_protocol.identifiers import ManifestHash, Role
 from mcbn_protocol.manifest import BrokerAddress, Manifest
 from mcbn_protocol.reference_values import ANY_PROJECT, ConfidentialSpaceReference, SupportAttribute
 
@@ -35,13 +37,18 @@ def _lax(role: Role, one: ConfidentialSpaceReference) -> list[str]:
 
 
 def show_terms(manifest: Manifest, manifest_hash: ManifestHash, *, talk: bool) -> None:
-    """Show all terms of a manifest as tables: on standard error if `talk`, else on standard output."""
+    """Show all terms of a manifest as tables: on standard error if `talk`, else on standard output.
+
+    Raises:
+        CeremonyError: A broker's TLS authority is no certificate.
+    """
     show_facts(f"Manifest of epoch {manifest.epoch}", _general(manifest, manifest_hash), talk=talk)
     rows = [
         (name, manifest.brokers[name].url, _tls(manifest.brokers[name]), manifest.commitments[name].hex())
         for name in sorted(manifest.brokers)
     ]
     show_rows("Participants", ("name", "broker", "TLS roots", "commitment"), rows, talk=talk)
+    _show_authorities(manifest, talk=talk)
     for role in Role:
         terms = manifest.roles[role]
         for number, one in enumerate(terms.evidence, start=1):
@@ -69,9 +76,18 @@ def _general(manifest: Manifest, manifest_hash: ManifestHash) -> list[tuple[str,
 
 
 def _tls(broker: BrokerAddress) -> str:
-    if broker.tls_ca is None:
-        return "system"
-    return f"PEM, SHA-256 {sha256(broker.tls_ca.encode()).hex()[:16]}"
+    return "system" if broker.tls_ca is None else "its own, see below"
+
+
+def _show_authorities(manifest: Manifest, *, talk: bool) -> None:
+    rows = [
+        (name, one.subject, one.sha256.hex())
+        for name, broker in sorted(manifest.brokers.items())
+        if broker.tls_ca is not None
+        for one in read_certificates(broker.tls_ca)
+    ]
+    if rows:
+        show_rows("TLS roots of their own", ("name", "subject", "SHA-256 of the certificate"), rows, talk=talk)
 
 
 def _reference(one: ConfidentialSpaceReference) -> list[tuple[str, str]]:

@@ -1,7 +1,9 @@
 """Three participants with keys, cards and a roster, and terms that they could agree on."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,8 @@ from mcbn_protocol.participants import ParticipantCard
 from mcbn_protocol.roster import Roster, build_roster
 from mcbn_protocol.shares import CommitmentCard, Share, commitment
 
+CERTIFICATE = (Path(__file__).parents[3] / "authority.pem").read_text()
+FILES = {"bob.pem": CERTIFICATE}
 NETWORK = "demo"
 NAMES = ("alice", "bob", "carol")
 NOW = 1_900_000_000
@@ -62,8 +66,8 @@ class Ceremony:
     def commitments(self, epoch: int = 1) -> list[CommitmentCard]:
         return [CommitmentCard(name, epoch, commitment(NETWORK, name, epoch, Share(os.urandom(32)))) for name in NAMES]
 
-    def terms(self, text: str | None = None) -> Terms:
-        return Terms.parse((text or filled_template()).encode(), read_text=lambda name: f"PEM of {name}")
+    def terms(self, text: str | None = None, files: Mapping[str, str] = FILES) -> Terms:
+        return Terms.parse((text or filled_template()).encode(), read_text=files.__getitem__)
 
     def draft(self, previous: Predecessor | None = None, **changes) -> Draft:
         epoch = 1 if previous is None else previous.epoch + 1

@@ -1,6 +1,7 @@
 """From the terms file to the draft: what the template gives, and what a draft must not be made of."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from mcbn_protocol.reference_values import PRODUCTION_ISSUER
 
 NOW = 1_900_000_000
 DAY = 24 * 3600
+CERTIFICATE = (Path(__file__).parents[3] / "authority.pem").read_text()
 
 
 def test_template_is_valid_once_it_is_filled_in(ceremony):
@@ -48,6 +50,19 @@ def test_simulated_template_names_its_issuer(ceremony, template_text):
     assert manifest.roles[Role.SERVER].evidence[0].issuer == "http://127.0.0.1:8080"
 
 
+@pytest.mark.parametrize(("issuer", "urls"), [(None, "https://*"), ("http://127.0.0.1:8080", "http://127.0.0.1:*")])
+def test_the_operator_may_name_manifest_sources_by_https_only(ceremony, template_text, issuer, urls):
+    text = template_text(issuer).replace("# MCBN_BROKER_ALICE", "MCBN_BROKER_ALICE")
+    rules = ceremony.draft(terms=ceremony.terms(text)).manifest.roles[Role.CLIENT].evidence[0].env_override
+    assert {rules[name].text for name in ("MCBN_MANIFEST", "MCBN_BROKER_ALICE")} == {urls}
+
+
+@pytest.mark.parametrize("url", ["https://a:99999", "https://256.1.1.1", "https://a..b"])
+def test_terms_with_an_address_that_can_be_none_are_refused(ceremony, template_text, url):
+    with pytest.raises(MalformedError, match=r"terms\.brokers\.bob\.url"):
+        ceremony.terms(template_text() + f'\n[brokers.bob]\nurl = "{url}"\n')
+
+
 def test_issuer_cannot_write_terms_of_its_own(ceremony, template_text):
     with pytest.raises(MalformedError, match="issuer"):
         ceremony.draft(terms=ceremony.terms(template_text('https://x"\ninstances = 9\ny = "')))
@@ -62,13 +77,15 @@ def changed(text, old, new):
     ("old", "new", "problem"),
     [
         ("valid_days = 30", "valid_days = 30\nunknown = 1", "unknown member"),
+        ("lease_seconds = 3600", "lease_second = 3600", "unknown member 'lease_second': did you mean lease_seconds"),
+        ("[roles.client]\ninstances", "[roles.client]\ninstance", "terms.roles.client: unknown member 'instance'"),
         ("valid_days = 30", "valid_days = 0", "valid_days"),
         ("valid_days = 30", "valid_days = 30.5", "valid_days"),
         ("valid_days = 30", "valid_until = 1900000001", "date with time and zone"),
         ("valid_days = 30", "valid_until = 2030-01-31T12:00:00", "date with time and zone"),
         ("valid_days = 30", "valid_until = 2030-01-31", "date with time and zone"),
         ("scheme = ", "# scheme = ", "scheme: required member is missing"),
-        ("[roles.server]", "[roles.sever]", "required member is missing"),
+        ("[roles.server]", "[roles.sever]", "terms.roles: unknown member 'sever': did you mean server"),
         ("lease_seconds = 3600", "lease_seconds = true", "lease_seconds"),
         ("lease_seconds = 3600", "lease_seconds = 1e3", "lease_seconds"),
         ('["GCP_AMD_SEV", "GCP_INTEL_TDX"]', '["GCP_SHIELDED_VM"]', "hwmodels"),
@@ -103,15 +120,48 @@ def test_dates_are_read_as_unix_seconds(ceremony, template_text):
 
 def test_validity_that_ends_before_it_begins_is_refused(ceremony, template_text):
     text = changed(template_text(), "valid_days = 30", "valid_until = 2020-01-31T12:00:00Z")
-    with pytest.raises(ManifestError, match="valid_until"):
+    with pytest.raises(
+        CeremonyError,
+        match="valid_until, 2020-01-31 12:00:00 UTC, is not after valid_from, 2030-03-17 17:46:40 UTC: set a later",
+    ):
         ceremony.draft(terms=ceremony.terms(text))
+
+
+@pytest.mark.parametrize("end", ["valid_days = 30", "valid_until = 2025-06-01T00:00:00Z"])
+def test_validity_that_lies_in_the_past_is_refused_with_its_end(ceremony, template_text, end):
+    text = changed(template_text(), "# valid_from = 2030-01-01T12:00:00Z", "valid_from = 2025-05-02T00:00:00Z")
+    with pytest.raises(CeremonyError, match="end in the past, at 2025-06-01 00:00:00 UTC: set a later valid_until"):
+        ceremony.draft(terms=ceremony.terms(changed(text, "valid_days = 30", end)))
+
+
+def test_overlap_longer_than_the_validity_is_refused_with_both_lengths(ceremony, template_text):
+    text = changed(template_text(), "overlap_seconds = 86400", "overlap_seconds = 2592001")
+    with pytest.raises(
+        CeremonyError, match=r"overlap_seconds, 2592001 \(30 d 1 s\), .* validity, 2592000 \(30 d\): set a shorter"
+    ):
+        ceremony.draft(terms=ceremony.terms(text))
+
+
+def test_misspelt_name_in_the_evidence_is_named_before_the_missing_one(ceremony, template_text):
+    text = template_text().replace("hwmodels = ", "hwmodel = ")
+    with pytest.raises(
+        MalformedError, match=r"terms\.roles\.client\.evidence: unknown member 'hwmodel': did you mean hw"
+    ):
+        ceremony.terms(text)
+
+
+@pytest.mark.parametrize("name", ["project_numbers", "instance_ids"])
+def test_numbers_without_quotes_are_asked_for_with_quotes(ceremony, template_text, name):
+    text = template_text().replace('project_numbers = ["100000000001"]', f"{name} = [123]")
+    with pytest.raises(MalformedError, match=rf"client\.evidence\.{name}: .*\(in quotes\)"):
+        ceremony.terms(text)
 
 
 def test_broker_addresses_come_from_cards_unless_the_terms_say_otherwise(ceremony, template_text):
     text = template_text() + '\n[brokers.bob]\nurl = "https://new.example"\ntls_ca_file = "bob.pem"\n'
     brokers = ceremony.draft(terms=ceremony.terms(text)).manifest.brokers
     assert (brokers["alice"].url, brokers["alice"].tls_ca) == ("https://broker.alice.example", None)
-    assert (brokers["bob"].url, brokers["bob"].tls_ca) == ("https://new.example", "PEM of bob.pem")
+    assert (brokers["bob"].url, brokers["bob"].tls_ca) == ("https://new.example", CERTIFICATE)
 
 
 def test_address_of_a_stranger_is_refused(ceremony, template_text):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from mcbn_broker.ceremony.consent_keys import ConsentKeyFile
 from mcbn_broker.ceremony.drafts import Draft
 from mcbn_broker.ceremony.passphrase import Passphrase
 from mcbn_broker.ceremony.signing_session import create_key_files, journal_path
+from mcbn_broker.cli.manifest import accepting, signing
 from mcbn_broker.cli.manifest.terms_view import terms_warnings
 from mcbn_broker.errors import EXIT_CODES
 from mcbn_protocol.encoding import canonical
@@ -21,6 +23,7 @@ from mcbn_protocol.roster import Participant, Roster
 from mcbn_protocol.sealing import Kem
 
 PASSPHRASE = "correct horse battery"
+CERTIFICATE = (Path(__file__).parents[3] / "authority.pem").read_text()
 
 
 def made_of(byte):
@@ -68,7 +71,7 @@ def manifest(**changes):
             commitments={"alice": b"\x0a" * 32, "bob": b"\x0b" * 32},
             brokers={
                 "alice": BrokerAddress("https://broker.alice.example", None),
-                "bob": BrokerAddress("https://broker.bob.example", "PEM"),
+                "bob": BrokerAddress("https://broker.bob.example", CERTIFICATE),
             },
             roles={
                 Role.CLIENT: RoleTerms(3, (reference("c1", **client),)),
@@ -82,6 +85,15 @@ def manifest(**changes):
         ),
         **changes,
     )
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """What the commands take for the present; a test may set another time in it."""
+    time = [manifest().valid_from]
+    for module in (signing, accepting):
+        monkeypatch.setattr(module, "now", lambda: time[0])
+    return time
 
 
 @pytest.fixture
@@ -119,6 +131,8 @@ def sign_words(place):
         "x25519",
         "tls13-psk",
         "https://broker.bob.example",
+        "489163107042d8cd15d1f459fe4a438e6850f21e50ff2959ff27c920872316b2",
+        "CN=bob's authority",
         PRODUCTION_ISSUER,
         "GCP_INTEL_TDX",
         "CONFIDENTIAL_SPACE",
@@ -211,6 +225,53 @@ def test_question_comes_after_the_terms_and_no_signs_nothing(command, place, mon
     assert "c1" * 32 in result.err
     assert result.out == ""
     assert (result.status == 0, (place / "alice.signature.json").exists()) == (answer, answer)
+
+
+def test_expired_manifest_is_not_signed(command, place, clock):
+    before = journal_path(place / "key.json").read_bytes()
+    clock[0] = manifest().valid_until
+    result = command(*sign_words(place), "--yes")
+    assert result.status == EXIT_CODES["refused"].number
+    assert "manifest.json: this manifest expired at 2030-03-18 17:46:40 UTC: draft the next epoch" in result.err
+    assert journal_path(place / "key.json").read_bytes() == before
+    clock[0] -= 1
+    assert command(*sign_words(place), "--yes").status == 0
+
+
+def test_bundle_of_an_expired_manifest_comes_with_a_warning(command, place, clock):
+    create_key_files(place / "bob.json", KEYS["bob"])
+    words = sign_words(place)
+    assert command(*words, "--yes").status == 0
+    bob = [*words, "--yes"]
+    bob[bob.index(place / "key.json")] = place / "bob.json"
+    bob[bob.index(place / "alice.signature.json")] = place / "bob.signature.json"
+    assert command(*bob).status == 0
+    signatures = [place / f"{name}.signature.json" for name in KEYS]
+    bundle = ["manifest", "bundle", place / "manifest.json", *signatures, "--roster", place / "roster.json", "--out"]
+    assert "WARNING" not in command(*bundle, place / "in-time.json").err
+    clock[0] = manifest().valid_until
+    result = command(*bundle, place / "late.json")
+    assert result.status == 0
+    assert "WARNING: this manifest expired at 2030-03-18 17:46:40 UTC: no broker accepts this bundle" in result.err
+
+
+def test_file_that_is_no_consent_key_is_named(command, place):
+    (place / "key.json").write_bytes(ROSTER.canonical_bytes)
+    result = command(*sign_words(place), "--yes")
+    assert result.status == EXIT_CODES["refused"].number
+    assert f"{place / 'key.json'}: consent key" in result.err
+
+
+def test_journal_that_cannot_be_read_is_named(command, place):
+    journal_path(place / "key.json").write_bytes(b"{}")
+    result = command(*sign_words(place), "--yes")
+    assert result.status == EXIT_CODES["refused"].number
+    assert f"{journal_path(place / 'key.json')}: journal" in result.err
+
+
+def test_file_that_is_no_manifest_is_named_when_shown(command, place):
+    (place / "manifest.json").write_bytes(b"{}")
+    assert f"{place / 'manifest.json'}: manifest" in command("manifest", "show", place / "manifest.json").err
 
 
 def test_wrong_passphrase_signs_and_records_nothing(command, place):

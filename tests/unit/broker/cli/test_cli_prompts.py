@@ -34,7 +34,7 @@ def test_passphrase_file_is_one_line(passphrase_file, ending):
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
 def test_passphrase_file_open_to_others_is_refused(passphrase_file, mode):
     passphrase_file.chmod(mode)
-    with pytest.raises(UsageError, match="chmod 600"):
+    with pytest.raises(UsageError, match="find out who read it, then: chmod 600"):
         prompts.read_passphrase(passphrase_file, new=False)
 
 
@@ -97,6 +97,7 @@ def test_new_passphrase_is_asked_for_twice_at_a_terminal_and_not_shown(tmp_path)
     assert process.returncode == 0, seen
     assert b"do not match" in seen
     assert b"third" not in seen
+    assert b"at least 12 characters" in seen
     assert (tmp_path / "key.json").exists()
 
 

@@ -37,8 +37,27 @@ def test_wrong_usage_is_exit_code_2(command, words):
     assert result.err.startswith("Usage: mcbn-broker")
 
 
+def test_help_of_serve_says_what_several_brokers_on_one_host_need(command):
+    assert "different --health-listen" in " ".join(command("serve", "--help").out.split())
+
+
+def test_unknown_setting_in_the_file_is_named_with_the_page_of_all_settings(command, tmp_path):
+    (tmp_path / "broker.toml").write_text("foo = 1\n")
+    result = command("serve", "--data-dir", tmp_path, "--kek-file", tmp_path / "kek")
+    assert result.status == EXIT_CODES["usage"].number
+    expected = f"{tmp_path / 'broker.toml'}: unknown setting 'foo'; see docs/reference/broker-settings.md"
+    assert expected in result.err
+
+
 @pytest.mark.parametrize(
-    ("option", "value"), [("--name", "Alice"), ("--network", "a" * 33), ("--url", "ftp://x"), ("--url", "https://u@x")]
+    ("option", "value"),
+    [
+        ("--name", "Alice"),
+        ("--network", "a" * 33),
+        ("--url", "ftp://x"),
+        ("--url", "https://u@x"),
+        ("--url", "https://x:99999"),
+    ],
 )
 def test_init_refuses_bad_names_and_urls_before_it_makes_anything(command, tmp_path, option, value):
     words = {"--network": "demo", "--name": "alice", "--url": "https://x.example"} | {option: value}
@@ -59,7 +78,7 @@ def test_init_refuses_bad_names_and_urls_before_it_makes_anything(command, tmp_p
     ],
 )
 def test_expected_errors_become_a_sentence_and_their_exit_code(command, monkeypatch, error, name):
-    def fail(_data_dir):
+    def fail(*_arguments, **_options):
         raise error
 
     monkeypatch.setattr(status, "open_keyless_store", fail)
@@ -69,7 +88,7 @@ def test_expected_errors_become_a_sentence_and_their_exit_code(command, monkeypa
 
 @pytest.mark.parametrize("wanted", [False, True])
 def test_unexpected_errors_show_their_traceback_only_on_request(command, monkeypatch, wanted):
-    def fail(_data_dir):
+    def fail(*_arguments, **_options):
         raise ZeroDivisionError("with a secret in it")
 
     monkeypatch.setattr(status, "open_keyless_store", fail)

@@ -47,6 +47,10 @@ def situation(*manifests, consent=ALLOWED, keys=(), roster=True):
         (situation(keys=(1,)), "manifest accept"),
         (situation(manifest(ManifestState.UPCOMING)), "becomes valid later"),
         (situation(manifest(ManifestState.EXPIRED)), "share new --out"),
+        (
+            situation(manifest(ManifestState.SUPERSEDED), manifest(ManifestState.EXPIRED, epoch=2)),
+            "the manifest of epoch 2 expired at 1970-01-01 00:01:40 UTC: agree on epoch 3; mcbn-broker share new",
+        ),
         (situation(manifest(ManifestState.EXPIRED), keys=(1, 2)), "manifest accept"),
         (situation(manifest(), consent=PAUSED), "consent allow"),
     ],

@@ -65,14 +65,3 @@ def test_talk_is_on_standard_error_and_data_on_standard_output(capsys):
     assert captured.err == "talk\nNext: do this\n"
     assert json.loads(captured.out) == {"b": 1, "a": "é"}
     assert captured.out.isascii()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "0 s"), (59, "59 s"), (3600, "1 h"), (90061, "1 d 1 h 1 min 1 s"), (2592000, "30 d")]
-)
-def test_duration(seconds, shown):
-    assert text.duration(seconds) == shown
-
-
-def test_moment_is_utc():
-    assert text.moment(0) == "1970-01-01 00:00:00 UTC"

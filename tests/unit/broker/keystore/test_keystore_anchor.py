@@ -25,7 +25,7 @@ def test_it_only_moves_forward_and_keeps_the_highest_epoch(anchor):
     anchor.advance(LIFE, 5, b"5" * 32, 2)
     anchor.advance(LIFE, 4, b"4" * 32, 9)
     anchor.advance(LIFE, 6, b"6" * 32, 0)
-    assert anchor.read() == AnchorState(LIFE, 6, b"6" * 32, 2)
+    assert anchor.read() == AnchorState(LIFE, 6, b"6" * 32, 9)
 
 
 def test_another_incarnation_cannot_move_it(anchor):

@@ -151,6 +151,12 @@ def test_an_identity_with_an_unknown_member_is_refused(world):
         Home.open(world.root, world.kek)
 
 
+@pytest.mark.parametrize("url", ["https://a:99999", "https://256.1.1.1", "https://a..b"])
+def test_an_identity_with_an_address_that_can_be_none_is_refused(url):
+    with pytest.raises(MalformedError, match="URL"):
+        Identity.parse(Identity("demo", "alice", url).to_bytes())
+
+
 def test_a_roster_is_adopted_once(world):
     assert world.home.adopt_roster(world.roster.canonical_bytes) == world.roster
     other = replace(world.roster, threshold=2)

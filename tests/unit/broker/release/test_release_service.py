@@ -1,4 +1,5 @@
 import asyncio
+import dataclasses
 import sqlite3
 import threading
 from dataclasses import replace
@@ -13,7 +14,7 @@ from mcbn_broker.storage.ledger import GroupLedger
 from mcbn_protocol.errors import SignatureInvalidError
 from mcbn_protocol.identifiers import ManifestHash, Role
 from mcbn_protocol.messages import AuditHead, ChallengeRequest, Refusal, Release
-from mcbn_protocol.sealing import Kem, seal_info
+from mcbn_protocol.sealing import Kem, RecipientKey, seal_info
 from mcbn_protocol.shares import check_share
 from mcbn_protocol.signatures import Envelope
 
@@ -32,6 +33,7 @@ def signed_reason(world, refused: Refused, challenge: str) -> str:
     assert refused.refusal is not None
     refusal = Refusal.from_envelope(refused.refusal, participant="alice", roster=world.roster)
     assert refusal.challenge == challenge
+    assert len(refusal.binding) == 32
     return refusal.reason.code
 
 
@@ -143,6 +145,23 @@ async def test_of_200_parallel_uses_of_one_challenge_exactly_one_succeeds(world,
     assert sum(isinstance(one, Envelope) for one in answers) == 1
     assert {one.reason.code for one in answers if isinstance(one, Refused)} == {"challenge_used"}
     assert len(records(store, "release")) == 1
+
+
+async def test_a_refusal_is_bound_to_the_recipient_key_of_the_request_that_it_refuses(world, agreed, service):
+    """Or the operator could ask for a refusal himself and hand it, with the challenge, to an honest workload."""
+    workload = world.workload(service, agreed)
+    challenge = await workload.challenge()
+    bindings = []
+    for _ in range(2):
+        request = dataclasses.replace(workload.request(challenge), unverified_token="e30.e30.e30")
+        answer = await refused(workload.send(request))
+        assert signed_reason(world, answer, challenge) == "token_not_authentic"
+        assert answer.refusal is not None
+        refusal = Refusal.from_envelope(answer.refusal, participant="alice", roster=world.roster)
+        assert refusal.binding == workload.binding(challenge)
+        bindings.append(refusal.binding)
+        workload.key = RecipientKey.from_seed(Kem.X25519, bytes(31) + b"x")
+    assert len(set(bindings)) == 2
 
 
 async def test_a_refusal_after_a_good_signature_spends_the_challenge(world, agreed, service):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mcbn_broker.api.rate import ADDRESSES, RateLimit
+from mcbn_broker.api.places import client_of
+from mcbn_broker.api.rate import CLIENTS, NEWCOMERS, NEWCOMERS_PER_SECOND, RateLimit
 from mcbn_broker.app.listeners import address_of, bind
 from mcbn_broker.app.notify import handed_over, notify, watchdog_seconds
 from mcbn_broker.errors import UsageError
@@ -71,17 +72,42 @@ def test_an_address_in_use_is_named():
         bind(address_of(held))
 
 
-def test_a_bucket_refills_and_addresses_are_forgotten_in_order():
+def test_a_bucket_refills_and_clients_are_forgotten_in_order():
     now = 0.0
     limit = RateLimit(per_second=1, burst=2, now=lambda: now)
     assert [limit.admits("a") for _ in range(3)] == [True, True, False]
     assert limit.admits("b")
     now = 1.0
     assert [limit.admits("a") for _ in range(2)] == [True, False]
-    for number in range(ADDRESSES):
-        limit.admits(str(number))
-    assert len(limit._buckets) == ADDRESSES
+    for number in range(CLIENTS + 1):
+        now += 1 / NEWCOMERS_PER_SECOND
+        assert limit.admits(str(number))
+    assert len(limit._buckets) == CLIENTS
     assert all(RateLimit(per_second=0, burst=1, now=lambda: 0).admits("a") for _ in range(9))
+
+
+def test_clients_that_nobody_has_seen_are_limited_together_and_known_ones_are_not():
+    now = 0.0
+    limit = RateLimit(per_second=1, burst=5, now=lambda: now)
+    assert limit.admits("known")
+    admitted = sum(limit.admits(str(number)) for number in range(50_000))
+    assert admitted == NEWCOMERS - 1
+    assert limit.admits("known")
+    now = 1.0
+    assert sum(limit.admits(f"later {number}") for number in range(50_000)) == NEWCOMERS_PER_SECOND
+
+
+def test_a_client_is_an_ipv4_address_or_an_ipv6_64():
+    assert client_of("192.0.2.7") == client_of("::ffff:192.0.2.7") == "192.0.2.7"
+    assert client_of("2001:db8::1") == client_of("2001:db8::ffff:ffff:ffff:ffff")
+    assert client_of("2001:db8::1") != client_of("2001:db8:0:1::1")
+    assert client_of("fe80::1%eth0") == client_of("fe80::2")
+
+
+def test_the_health_page_beyond_loopback_has_to_be_asked_for(tmp_path):
+    assert load(tmp_path, health_listen="0.0.0.0:8081", insecure_health=True).insecure_health
+    with pytest.raises(UsageError, match=r"health_listen: 0\.0\.0\.0 is not a loopback address"):
+        load(tmp_path, health_listen="0.0.0.0:8081")
 
 
 def test_notify_tells_systemd(tmp_path):

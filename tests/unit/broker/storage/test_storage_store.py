@@ -124,6 +124,14 @@ def test_an_epoch_that_was_given_up_can_be_skipped_and_leaves_no_overlap(world, 
     assert states == [ManifestState.SUPERSEDED, ManifestState.CURRENT]
 
 
+def test_an_expired_manifest_is_refused_and_replaces_nothing(world, store, agreed):
+    store.new_share()
+    late = world.bundle(world.manifest(store, epoch=2, previous=agreed, valid_until=world.clock.now, overlap_seconds=0))
+    with pytest.raises(CeremonyError, match="this manifest expired at 2030-03-17 17:46:40 UTC: draft the next epoch"):
+        store.accept_manifest(late)
+    assert [one.state for one in store.status().manifests] == [ManifestState.CURRENT]
+
+
 def test_a_repeated_commitment_is_refused(world, store, agreed):
     store.new_share()
     manifest = world.manifest(store, epoch=2, previous=agreed)

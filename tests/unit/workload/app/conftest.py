@@ -56,14 +56,16 @@ class Machine:
         self.urls: dict[str, str] = {}
         self.processes: list[Process] = []
 
-    def configuration(self, role: str, **members: str) -> Path:
+    def configuration(self, role: str, **given: str) -> Path:
         members = {
             "role": role,
             "roster": "roster.json",
             "channel": "tls13-psk",
             "engine": "pyopenssl",
             "launcher_socket": str(self.folder / "tee.sock"),
-        } | members
+            "insecure_loopback_brokers": True,
+            **given,
+        }
         text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in members.items())
         path = self.network.write_configuration(self.folder, text + "[deadlines]\ngather_seconds = 20\n")
         return path.rename(self.folder / f"{role}.toml")

@@ -27,10 +27,10 @@ async def test_another_participants_head_is_left_out(network):
 
 async def test_heads_are_shown_from_the_first_renewal_on(network):
     gatherer = network.gatherer()
-    agreed = await gatherer.find(None)
+    (agreed,) = await gatherer.find(())
     await gatherer.gather(agreed, network.names, lambda _row, _outcome: None)
     assert network.brokers["bob"].releases[-1].audit_heads == ()
-    assert await gatherer.find(agreed) == agreed
+    assert await gatherer.find([agreed]) == [agreed]
     await gatherer.gather(agreed, network.names, lambda _row, _outcome: None)
     shown = network.brokers["bob"].releases[-1].audit_heads
     assert [head.payload["participant"] for head in shown] == ["alice", "carol"]

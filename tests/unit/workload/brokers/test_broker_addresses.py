@@ -17,9 +17,7 @@ from mcbn_workload.brokers.http import NoAnswerError, exchange
 from mcbn_workload.errors import ConfigurationError
 
 
-@pytest.mark.parametrize(
-    "url", ["https://a.example", "http://127.0.0.1:8080", "http://[::1]:8080/x", "http://127.9.9.9"]
-)
+@pytest.mark.parametrize("url", ["https://a.example", "http://127.0.0.1:8080", "http://[::1]:8080", "http://127.9.9.9"])
 def test_https_and_loopback_literals_are_used(url):
     assert check_scheme(url, insecure_http=False) == url
 
@@ -50,9 +48,16 @@ def test_the_roots_do_not_come_from_the_environment(monkeypatch, tmp_path):
     assert not keys.exists()
 
 
-def test_a_ca_that_cannot_be_read_is_a_configuration_error():
+@pytest.mark.parametrize("ca", ["no pem", "", "\0", "-----BEGIN CERTIFICATE-----\n# Soci\u00e9t\u00e9"])
+def test_a_ca_that_cannot_be_read_is_a_configuration_error(ca):
     with pytest.raises(ConfigurationError, match="CA of a broker"):
-        Connector().client(BrokerAddress("https://a.example", "no pem"), insecure_http=False)
+        Connector().client(BrokerAddress("https://a.example", ca), insecure_http=False)
+
+
+@pytest.mark.parametrize("url", ["https://256.1.1.1", "https://[:::]", "https://[1:2]", "http://127.0.0.1:99999"])
+def test_a_url_that_leads_nowhere_is_a_configuration_error(url):
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        Connector().client(BrokerAddress(url, None), insecure_http=False)
 
 
 async def test_a_real_connection_ignores_proxies(monkeypatch):

@@ -7,8 +7,10 @@ import httpx
 import pytest
 
 from mcbn_protocol.binding import audience
+from mcbn_protocol.encoding import b64u_encode
 from mcbn_protocol.identifiers import Role
-from mcbn_protocol.sealing import Kem, seal, seal_info
+from mcbn_protocol.messages import Challenge, ReleaseRequest
+from mcbn_protocol.sealing import Kem, RecipientKey, seal, seal_info
 from mcbn_protocol.shares import Share
 from mcbn_protocol.signatures import Envelope
 from mcbn_workload.attester import AttesterError
@@ -172,6 +174,7 @@ async def test_a_refusal_signed_by_another_key_blames_nobody(network, attempt, b
     "change",
     [
         {"challenge": "A" * 55},
+        {"binding": bytes(32)},
         {"manifest_hash": bytes(32)},
         {"role": Role.CLIENT},
         {"participant": "carol"},
@@ -182,6 +185,25 @@ async def test_a_refusal_of_another_request_blames_nobody(attempt, bob, change):
     bob.refusal = "consent_paused"
     bob.change_refusal = lambda refusal: dataclasses.replace(refusal, **change)
     assert isinstance(await attempt(), NoValidAnswer)
+
+
+async def test_a_refusal_that_the_operator_asked_for_blames_nobody(network, attempt, bob):
+    """He relays Bob's challenge, and with it the refusal that a worthless token of his own got him."""
+    challenge = b64u_encode(bytes(41))
+    own = RecipientKey.from_seed(Kem.X25519, bytes(32)).public_bytes
+    bob.refusal = "token_not_authentic"
+
+    def stand_between(request):
+        if request.url.path == "/v1/challenges":
+            return bob.json(Challenge(challenge, 1).to_bytes())
+        asked = dataclasses.replace(ReleaseRequest.parse(request.content), recipient_key=own)
+        return bob.refuse(asked)
+
+    bob.reply = stand_between
+    outcome = await attempt()
+    assert isinstance(outcome, NoValidAnswer)
+    assert "another request" in outcome.reason
+    assert "refuses" not in outcome.text("bob")
 
 
 async def test_an_unsigned_refusal_blames_nobody(attempt, bob):
@@ -215,7 +237,7 @@ async def test_an_undecided_broker_is_asked_again_later(attempt, bob):
     outcome = await attempt()
     assert isinstance(outcome, Pending)
     assert (outcome.final, outcome.retry_after) == (False, 7)
-    assert outcome.text("bob") == "bob has not decided yet"
+    assert outcome.text("bob") == "no valid answer from bob yet (an unsigned 202: a person may be deciding)"
 
 
 @pytest.mark.parametrize(
@@ -267,6 +289,22 @@ async def test_an_answer_of_another_form_is_refused(network, attempt, bob, respo
     assert outcome.final
     assert said in outcome.reason
     assert not network.brokers["alice"].requests
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J\x1b[Halice released its share", "a/" + "b" * 60_000, "a", "a/b c"])
+async def test_a_media_type_that_is_none_is_not_shown(attempt, bob, text):
+    bob.reply = lambda _request: httpx.Response(200, content=b"{}", headers={"Content-Type": text})
+    assert (await attempt()).reason == "status 200 of type unreadable: not a broker's"
+
+
+async def test_what_a_peer_makes_the_http_library_say_is_escaped_and_cut(attempt, bob):
+    def reply(_request):
+        raise httpx.RemoteProtocolError("illegal line: \x1b[2J\n" + "X" * 60_000)
+
+    bob.reply = reply
+    reason = (await attempt()).reason
+    assert reason.isprintable()
+    assert len(reason) < 250
 
 
 async def test_a_compressed_answer_is_refused_unread(attempt, bob):

@@ -1,5 +1,7 @@
 """Where the manifest may come from, and why its origin does not matter."""
 
+import os
+
 import httpx
 import pytest
 
@@ -12,7 +14,7 @@ from mcbn_workload.errors import ConfigurationError
 
 @pytest.fixture
 def find(network):
-    async def run(known=None, *, source=None, overrides=None):
+    async def run(*known, source=None, overrides=None):
         if overrides is None:
             overrides = {name: f"https://{name}.example" for name in network.names}
         finder = ManifestFinder(
@@ -23,8 +25,16 @@ def find(network):
     return run
 
 
-async def test_any_broker_will_do(network, find):
-    found = await find(overrides={"bob": "https://bob.example"})
+@pytest.fixture
+def find_newest(find):
+    async def run(*known, **how):
+        return (await find(*known, **how))[0]
+
+    return run
+
+
+async def test_any_broker_will_do(network, find_newest):
+    found = await find_newest(overrides={"bob": "https://bob.example"})
     assert found == network.agreed
     assert not network.brokers["alice"].requests
 
@@ -32,11 +42,26 @@ async def test_any_broker_will_do(network, find):
 async def test_a_file_will_do(network, find, tmp_path):
     path = tmp_path / "bundle.json"
     path.write_bytes(network.agreed.bundle)
-    assert await find(source=str(path), overrides={}) == network.agreed
+    assert await find(source=str(path), overrides={}) == [network.agreed]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "huge"])
+async def test_a_file_that_is_no_regular_file_of_a_bundles_size_is_refused_at_once(find, tmp_path, kind):
+    path = tmp_path / "source"
+    if kind == "pipe":
+        os.mkfifo(path)  # opening it would wait for a writer, and with it the event loop
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "huge":
+        with path.open("wb") as file:
+            file.truncate(10**12)
+    source = "/dev/zero" if kind == "device" else str(path)
+    with pytest.raises(ManifestUnavailableError, match=r"not a regular file|Is a directory|where at most"):
+        await find(source=source, overrides={})
 
 
 async def test_a_url_will_do(network, find):
-    assert await find(source="https://carol.example/v1/manifest", overrides={}) == network.agreed
+    assert await find(source="https://carol.example/v1/manifest", overrides={}) == [network.agreed]
 
 
 async def test_nobody_to_ask_is_a_configuration_error(find):
@@ -47,17 +72,25 @@ async def test_nobody_to_ask_is_a_configuration_error(find):
 async def test_the_highest_epoch_wins(network, find):
     network.brokers["carol"].agreed = network.agree(3)
     network.brokers["bob"].agreed = network.agree(2)
-    assert (await find()).manifest.epoch == 3
+    assert [one.manifest.epoch for one in await find()] == [3, 2, 1]
 
 
 async def test_an_older_manifest_never_replaces_the_known_one(network, find):
     known = network.agree(2)
-    assert await find(known) == known
+    assert (await find(known))[0] == known
+
+
+async def test_the_brokers_of_every_known_manifest_are_asked(network, find):
+    """A broker that has moved is found, whichever of two epochs is in force."""
+    moved = {name: BrokerAddress("https://alice.example", None) for name in network.names}
+    known = network.agree(2, brokers=moved)
+    network.brokers["bob"].agreed = network.agree(3)
+    assert [one.manifest.epoch for one in await find(known, network.agreed, overrides={})] == [3, 2, 1]
 
 
 async def test_with_a_known_manifest_its_own_brokers_are_asked(network, find):
     network.brokers["bob"].agreed = network.agree(2)
-    assert (await find(network.agreed, overrides={})).manifest.epoch == 2
+    assert (await find(network.agreed, overrides={}))[0].manifest.epoch == 2
 
 
 async def test_two_manifests_of_one_epoch_are_refused_and_the_signers_named(network, find):
@@ -85,7 +118,7 @@ async def test_a_manifest_of_another_network_is_refused(make_network, network, f
 async def test_one_good_source_among_bad_ones_is_enough(network, find):
     network.brokers["alice"].reply = lambda _request: httpx.Response(200, content=b"{}")
     network.brokers["bob"].reply = lambda _request: httpx.Response(403)
-    assert await find(source="/nonexistent/bundle.json") == network.agreed
+    assert await find(source="/nonexistent/bundle.json") == [network.agreed]
 
 
 async def test_every_source_says_why_it_gave_none(network, find):

@@ -59,6 +59,6 @@ def owned() -> Callable[..., dict[str, object]]:
 
     def arguments(**changes: object) -> dict[str, object]:
         limits = Limits(handshake_seconds=30, close_seconds=5)
-        return {"guard": lambda: None, "registry": ChannelRegistry(), "limits": limits} | changes
+        return {"guard": lambda _identity: None, "registry": ChannelRegistry(), "limits": limits} | changes
 
     return arguments

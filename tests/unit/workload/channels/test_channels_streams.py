@@ -13,7 +13,7 @@ import pytest
 
 from mcbn_workload.channels import errors
 from mcbn_workload.channels.listener import ChannelServer, Handler, serve_channels
-from mcbn_workload.channels.streams import Channel, ChannelRegistry, Limits, open_channel
+from mcbn_workload.channels.streams import FAILURE_LOG_SECONDS, Channel, ChannelRegistry, Limits, open_channel
 from mcbn_workload.channels.wire import WRITE_BUFFER_BYTES
 from mcbn_workload.errors import ConfigurationError, WorkloadError
 
@@ -270,8 +270,8 @@ async def test_an_ended_lease_ends_the_channel_at_both_ends(until: Any, serving:
     live = {"client": True, "server": True}
     reasons: dict[str, Any] = {}
 
-    def guard(end: str) -> Callable[[], None]:
-        def check() -> None:
+    def guard(end: str) -> Callable[[str | None], None]:
+        def check(_identity: str | None) -> None:
             if not live[end]:
                 raise ended
 
@@ -298,11 +298,82 @@ async def test_an_ended_lease_ends_the_channel_at_both_ends(until: Any, serving:
     assert isinstance(reasons["server"], (LeaseEndedError, errors.ChannelTruncatedError))
 
 
+async def test_both_ends_guard_a_channel_by_its_own_key_once_they_know_it(
+    serving: Any, connect: Any, psk: SimpleNamespace
+) -> None:
+    asked: dict[str, list[str | None]] = {"server": [], "client": []}
+    async with serving(echo, guard=asked["server"].append) as server:
+        channel = await connect(server, guard=asked["client"].append)
+        assert asked["client"][0] is None
+        assert asked["client"][-1] == psk.identity
+        await channel.write(b"the server's handshake is complete, too, when this comes back")
+        await channel.read()
+        for identities in asked.values():
+            identities.clear()
+        await channel.write(b"x")
+        assert await channel.read() == b"x"
+        await channel.close()
+    assert set(asked["server"]) == set(asked["client"]) == {psk.identity}
+
+
+async def test_a_handshake_that_completes_under_a_key_that_has_ended_is_no_channel(
+    until: Any, serving: Any, connect: Any
+) -> None:
+    ended = LeaseEndedError("the epoch has ended")
+    served = []
+
+    def guard(identity: str | None) -> None:
+        if identity is not None:
+            raise ended
+
+    async def handler(channel: Channel) -> None:
+        served.append(channel)
+
+    async with serving(echo) as server:
+        with pytest.raises(LeaseEndedError, match="the epoch has ended"):
+            await connect(server, guard=guard)
+    async with serving(handler, guard=guard) as server:
+        channel = await connect(server)
+        with pytest.raises(errors.ChannelTruncatedError):
+            await channel.read()
+        await until(lambda: not server.open_channels)
+    assert not served
+
+
+@pytest.mark.parametrize(("host", "port"), [("a..b", 1), ("a" * 64, 1), ("\udcff", 1)])
+async def test_what_can_be_no_address_is_a_configuration_error(
+    psk: SimpleNamespace, owned: Owned, host: str, port: int
+) -> None:
+    with pytest.raises(ConfigurationError, match="can be no address"):
+        await open_channel(host, port, psk.client(), **owned())
+    with pytest.raises(ConfigurationError, match="cannot listen"):
+        async with serve_channels(host, port, psk.server(), echo, **owned()):
+            pass
+
+
+async def test_strangers_cannot_flood_the_log(until: Any, serving: Any, caplog: pytest.LogCaptureFixture) -> None:
+    seconds = 0.0
+    registry = ChannelRegistry(lambda: seconds)
+    async with serving(echo, registry=registry) as server:
+        for count in (20, 1):
+            for _ in range(count):
+                _reader, writer = await asyncio.open_connection(*server.addresses[0])
+                writer.write(b"no TLS at all")
+                writer.write_eof()
+                await until(lambda: len(registry))
+                await until(lambda: not len(registry))
+                writer.close()
+            seconds += FAILURE_LOG_SECONDS
+    first, second = caplog.messages
+    assert "more before it" not in first
+    assert second.endswith("(19 more before it failed to authenticate)")
+
+
 async def test_the_guard_is_asked_for_each_record_that_arrives(serving: Any, connect: Any) -> None:
     ended = LeaseEndedError("lease ended: bob")
     live = True
 
-    def guard() -> None:
+    def guard(_identity: str | None) -> None:
         if not live:
             raise ended
 

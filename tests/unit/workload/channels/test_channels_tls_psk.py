@@ -427,6 +427,19 @@ def test_a_flipped_bit_breaks_the_channel_for_good(psk: SimpleNamespace) -> None
         client.read(100)
 
 
+def test_closing_after_a_bad_record_is_a_failure_of_the_channel(psk: SimpleNamespace) -> None:
+    """A network attacker appends it to a good one, which is read first."""
+    client, server = connected(psk)
+    client.write(b"good")
+    carry(client, server)
+    server.feed(b"\x17\x03\x03\x00\x20" + b"x" * 32)
+    assert server.read(100) == b"good"
+    with pytest.raises(errors.ChannelBrokenError, match="before it was closed"):
+        server.close()
+    with pytest.raises(errors.ChannelBrokenError):
+        server.write(b"x")
+
+
 def test_a_replayed_record_breaks_the_channel(psk: SimpleNamespace) -> None:
     client, server = connected(psk)
     client.write(b"once")

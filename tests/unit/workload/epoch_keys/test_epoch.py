@@ -118,3 +118,9 @@ def test_the_real_clocks_move():
     clock = Clock()
     assert clock.boottime() > 0
     assert clock.wall() > 1_700_000_000
+
+
+def test_a_later_retirement_does_not_prolong_an_earlier_one(network, keys):
+    keys.retire(int(network.time.wall) + 10)
+    keys.retire(int(network.time.wall) + 50)
+    assert keys.remaining() == 10

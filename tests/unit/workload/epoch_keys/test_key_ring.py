@@ -2,26 +2,39 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 
 import httpx
 import pytest
 
-from mcbn_protocol.identifiers import Role
+from mcbn_protocol.identifiers import ManifestHash, Role
+from mcbn_protocol.manifest import BrokerAddress
+from mcbn_protocol.messages import ChallengeRequest
+from mcbn_protocol.secret import Secret
 from mcbn_workload.brokers.errors import ManifestUnavailableError, QuorumIncompleteError
 from mcbn_workload.channels.errors import ChannelError, ChannelTruncatedError, PskIdentityError, PskMismatchError
 from mcbn_workload.channels.listener import serve_channels
 from mcbn_workload.channels.streams import Channel, ChannelRegistry, open_channel
 from mcbn_workload.channels.tls_psk import TlsPskClient, TlsPskServer
 from mcbn_workload.epoch_keys.epoch import LeaseEndedError
+from mcbn_workload.epoch_keys.pace import RETRY_MIN
 from mcbn_workload.epoch_keys.ring import KeyRing
+from mcbn_workload.errors import ConfigurationError
+from mcbn_workload.settings import Operator
+
+LONG = 600_000  # seconds
 
 
 @pytest.fixture
 def new_ring(network):
-    def make(role=Role.SERVER):
+    def make(role=Role.SERVER, **settings):
         patience = network.patience(sleep=network.time.sleep, gather_seconds=1000)
         return KeyRing(
-            network.gatherer(patience, role=role), network.names, clock=network.time.clock, patience=patience
+            network.gatherer(patience, role=role, **settings),
+            network.names,
+            clock=network.time.clock,
+            patience=patience,
         )
 
     return make
@@ -182,17 +195,183 @@ async def test_no_manifest_at_renewal_is_no_reason_to_stop(network, ring):
     ring.guard()
 
 
-async def test_a_conflict_of_manifests_at_renewal_is_loud_and_changes_nothing(network, ring, caplog):
+async def test_a_conflict_of_manifests_at_renewal_ends_the_leases_and_says_so(network, ring, caplog):
     for name, seconds in (("alice", 30), ("bob", 40)):
         bundle = network.agree(2, lease_seconds=seconds).bundle
         broker = network.brokers[name]
         broker.reply = lambda request, bundle=bundle: (
             httpx.Response(200, content=bundle) if request.url.path == "/v1/manifest" else None
         )
-    await network.time.advance(120)
+    before = [broker.challenges for broker in network.brokers.values()]
+    await network.time.advance(59)
     ring.guard()
-    assert [keys.epoch for keys in ring.epochs] == [1]
+    await network.time.advance(2)
+    with pytest.raises(LeaseEndedError, match="no lease is renewed, because two different manifests of epoch 2"):
+        ring.guard()
+    assert [broker.challenges for broker in network.brokers.values()] == before
     assert "manifest_conflict" in events(caplog)
+    network.brokers["alice"].reply = lambda _request: None
+    network.brokers["bob"].reply = lambda _request: None
+    await network.time.advance(10)
+    ring.guard()
+
+
+@pytest.mark.parametrize(
+    "address", [BrokerAddress("https://256.1.1.1", None), BrokerAddress("https://b.example", "\u00e9")]
+)
+async def test_an_address_that_cannot_be_used_costs_an_answer_and_not_the_workload(network, new_ring, caplog, address):
+    """Manifests with such entries are not read any more; the HTTP client's seam does not rest on it."""
+    bad = changed(network.agreed, brokers=dict(network.agreed.manifest.brokers) | {"bob": address})
+    network.connector.transport = functools.partial(real_tls, network.connector, network.connector.transport)
+    operator = Operator(brokers={"alice": "https://alice.example"})  # the others' addresses are the manifest's
+    async with running(new_ring(operator=operator)) as ring:
+        ring._candidates = [bad, network.agreed]
+        await network.time.advance(300)
+        ring.guard()
+    assert any("no valid answer from bob: " in text for text in caplog.messages)
+
+
+def changed(agreed, **terms):
+    """The manifest of the next epoch, as if it had passed the checks that refuse such terms."""
+    previous = ManifestHash(bytes(32))
+    manifest = dataclasses.replace(agreed.manifest, epoch=2, previous=previous, **terms)
+    return dataclasses.replace(agreed, manifest=manifest, hash=previous)
+
+
+def real_tls(connector, transport, address):
+    connector._context(address.tls_ca)
+    return transport(address)
+
+
+async def test_a_signed_epoch_that_nobody_releases_under_is_not_waited_for(network, ring):
+    """Alice serves the next manifest already; the others pause, allow again, and still release under this one."""
+    network.brokers["alice"].agreed = network.agree(2)
+    for name in ("bob", "carol"):
+        network.brokers[name].refusal = "consent_paused"
+    await network.time.advance(100)
+    assert ring.epochs == ()
+    old = network.agreed.hash
+    for name, broker in network.brokers.items():
+        broker.refusal = None
+        broker.reply = functools.partial(serve_only, broker, old)
+        broker.agreed = network.agree(2) if name == "alice" else network.agreed
+    await network.time.advance(30)
+    assert [keys.epoch for keys in ring.epochs] == [1]
+
+
+def serve_only(broker, manifest_hash, request):
+    """Release under one manifest, whichever is shown."""
+    if request.url.path == "/v1/challenges" and ChallengeRequest.parse(request.content).manifest_hash != manifest_hash:
+        return broker.problem("manifest_not_accepted")
+    if request.url.path == "/v1/releases":
+        shown, broker.agreed = broker.agreed, broker.network.agreed
+        response = broker._release(request)
+        broker.agreed = shown
+        return response
+    return None
+
+
+async def test_no_epoch_below_one_that_was_live_is_gathered_again(network, ring):
+    network.open_epoch(2, valid_from=int(network.time.wall), overlap_seconds=0)
+    await network.time.advance(40)
+    assert [keys.epoch for keys in ring.epochs] == [2]
+    for name, broker in network.brokers.items():
+        broker.agreed, broker.share = network.agreed, network.share(name)
+        broker.reply = functools.partial(serve_only, broker, network.agreed.hash)
+    await network.time.advance(300)
+    assert ring.epochs == ()
+    with pytest.raises(LeaseEndedError):
+        ring.guard()
+
+
+async def test_a_third_epoch_ends_the_first_and_does_not_prolong_it(network, new_ring):
+    network.agreed = network.open_epoch(1, lease_seconds=LONG)
+    for broker in network.brokers.values():
+        broker.lease_seconds = LONG
+    async with running(new_ring()) as ring:
+        (first,) = ring.epochs
+        for epoch, overlap in ((2, LONG), (3, LONG)):
+            network.open_epoch(epoch, overlap_seconds=overlap, valid_from=int(network.time.wall), lease_seconds=LONG)
+            await ring._renew()
+        assert [keys.epoch for keys in ring.epochs] == [2, 3]
+        assert first.psk is None
+        assert ring.lookup(first.identity.encode()) is None
+
+
+async def test_a_gathering_that_is_over_when_it_is_complete_is_no_tight_loop(network, ring):
+    """Its validity and overlap are long over: brokers are asked about once a second, and not in a flood."""
+    adopt = ring._adopt
+
+    def adopt_and_lose(gathering):
+        adopt(gathering)
+        for keys in ring.epochs:
+            ring._end(keys)
+
+    ring._adopt = adopt_and_lose
+    network.open_epoch(2)
+    await network.time.advance(60)
+    assert network.brokers["bob"].challenges <= 32
+    assert ring.epochs == ()
+    assert ring._pause(0) >= RETRY_MIN
+
+
+async def test_a_manifest_without_this_images_channel_is_not_followed(network):
+    gatherer = network.gatherer(channel="dtls12-psk")
+    with pytest.raises(ConfigurationError, match="channel is dtls12-psk, but the manifest of epoch 1 allows tls13-psk"):
+        await gatherer.gather(network.agreed, network.names, lambda _row, _outcome: None)
+    assert not network.attester.asked
+
+
+async def test_a_later_manifest_without_this_images_channel_leaves_the_keys(network, ring, caplog):
+    caplog.set_level("INFO", "mcbn")
+    ring._candidates = [changed(network.agreed, channels=("dtls12-psk",)), network.agreed]
+    await network.time.advance(300)
+    assert "gather_incomplete" in events(caplog)
+    assert "allows dtls12-psk" in caplog.text
+    ring.guard()
+
+
+async def test_a_channel_does_not_open_under_an_epoch_that_ended_while_it_connected(network, new_ring, monkeypatch):
+    """The operator delays the connection until the epoch is revoked; a removed server image still has its key."""
+    async with running(new_ring(Role.CLIENT)) as client:
+        (revoked,) = client.epochs
+        stolen = {revoked.identity.encode(): Secret(revoked.psk.reveal())}
+        received = []
+
+        async def listen(channel):
+            while data := await channel.read():
+                received.append(data)
+
+        loop = asyncio.get_running_loop()
+        reached, resolve = asyncio.Event(), loop.getaddrinfo
+
+        async def slow(*arguments, **options):
+            await reached.wait()
+            return await resolve(*arguments, **options)
+
+        monkeypatch.setattr(loop, "getaddrinfo", slow)
+        async with serve_channels(
+            "127.0.0.1", 0, TlsPskServer(stolen.get), listen, guard=lambda _identity: None, registry=ChannelRegistry()
+        ) as removed:
+            connecting = asyncio.create_task(opened(client, ("localhost", removed.addresses[0][1])))
+            await network.time.settle()
+            network.open_epoch(2, overlap_seconds=0, valid_from=int(network.time.wall))
+            await network.time.advance(40)
+            assert [keys.epoch for keys in client.epochs] == [2]
+            reached.set()
+            with pytest.raises(LeaseEndedError, match="the epoch of this channel's key has ended"):
+                await connecting
+        assert not received
+
+
+async def test_a_channel_is_guarded_by_its_own_epochs_key(network, ring):
+    (old,) = ring.epochs
+    network.open_epoch(2, overlap_seconds=0, valid_from=int(network.time.wall))
+    await network.time.advance(40)
+    ring.guard(None)
+    ring.guard(ring.epochs[0].identity)
+    with pytest.raises(LeaseEndedError, match="open a new channel"):
+        ring.guard(old.identity)
 
 
 async def test_a_renewal_that_comes_too_late_does_not_bring_an_epoch_back(network, ring):
@@ -341,7 +520,7 @@ async def test_another_key_is_explained_with_the_three_values(network, ring, cap
     async with serving(ring) as (host, port):
         for _ in range(2):
             with pytest.raises(ChannelError):
-                await open_channel(host, port, stranger, guard=lambda: None, registry=ChannelRegistry())
+                await open_channel(host, port, stranger, guard=lambda _identity: None, registry=ChannelRegistry())
         await reasons.until(2)
     assert isinstance(reasons[0], PskMismatchError if wrong == "key" else PskIdentityError)
     explained = [record for record in caplog.records if getattr(record, "event", "") == "psk_mismatch"]

@@ -111,11 +111,41 @@ def test_an_empty_variable_counts_as_not_set(load):
         ("MCBN_LOG_LEVEL", "TRACE"),
         ("MCBN_BROKER_BOB", "ftp://bob.example"),
         ("MCBN_BROKER_BOB", "https://user:secret@bob.example"),
+        ("MCBN_BROKER_BOB", "https://bob.example:99999"),
+        ("MCBN_BROKER_BOB", "https://256.1.1.1"),
+        ("MCBN_BROKER_BOB", "https://[:::]"),
+        ("MCBN_MANIFEST", "bundle.json"),
+        ("MCBN_MANIFEST", "ftp://bob.example"),
+        ("MCBN_MANIFEST", "https://bob.example:99999/x"),
+        ("MCBN_CONNECT", "a..b:1"),
+        ("MCBN_LISTEN", "a" * 64 + ":1"),
+        ("MCBN_LISTEN", "\udcff:1"),
     ],
 )
 def test_a_variable_of_the_wrong_form_is_named(load, name, value):
     with pytest.raises(ConfigurationError, match=name):
         load(environment={name: value})
+
+
+LOOPBACK = [
+    "http://127.0.0.1:8080/admin", "https://127.0.0.1:8443", "http://[::1]:8080", "https://localhost",
+    "https://0.0.0.0:1", "https://[::ffff:7f00:1]", "http://broker.example",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["MCBN_MANIFEST", "MCBN_BROKER_BOB"])
+@pytest.mark.parametrize("url", LOOPBACK)
+def test_the_operator_cannot_send_requests_into_the_plaintext_end(load, name, url):
+    with pytest.raises(ConfigurationError, match=rf"{name}: a loopback address.*insecure_loopback_brokers = true"):
+        load(environment={name: url})
+
+
+@pytest.mark.parametrize("url", LOOPBACK)
+def test_an_image_for_one_machine_may_say_otherwise(load, url):
+    text = GOOD + "insecure_loopback_brokers = true\n"
+    settings = load(text, {"MCBN_MANIFEST": url, "MCBN_BROKER_BOB": url})
+    assert (settings.operator.manifest, settings.operator.brokers) == (url, {"bob": url})
+    assert settings.insecure_loopback_brokers
 
 
 @pytest.mark.parametrize("text", ["::1:80", "[::1]", "host", ":80", "host:", "host:٣"])
