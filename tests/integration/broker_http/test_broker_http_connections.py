@@ -118,8 +118,8 @@ async def test_tls_connections_that_say_nothing_have_places_and_a_deadline(start
         await until_places(running, 10)
         beyond = await running.connect()
         assert await ended(beyond[0])
-        assert all([await ended(reader) for reader, _writer in silent])
         await until_places(running, 0)
+        assert all([await ended(reader) for reader, _writer in silent])
         good = await asyncio.open_connection(running.host, running.port, ssl=trusting_nobody())
         assert b" 200 " in await ask(*good)
         for _reader, writer in (*silent, beyond, good):
