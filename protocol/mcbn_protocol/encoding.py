@@ -4,10 +4,12 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Iterable
 from typing import Any, Final, NoReturn, TypeAlias
 
 import rfc8785
 
+from mcbn_protocol import limits
 from mcbn_protocol.errors import MalformedError, TooLargeError
 
 JsonValue: TypeAlias = "str | int | bool | list[JsonValue] | dict[str, JsonValue] | None"
@@ -98,12 +100,37 @@ _DECODER: Final = json.JSONDecoder(
 )
 
 
+def nests_too_deeply(text: str, value: object) -> bool:
+    """Whether parsed JSON has more than `limits.JSON_DEPTH` arrays and objects within one another.
+
+    The interpreter's own limit differs between its versions, so that two of them would not accept the same documents.
+
+    Args:
+        text: What was parsed; most documents have too few brackets to nest that deeply.
+        value: What it was parsed to.
+    """
+    if text.count("[") + text.count("{") <= limits.JSON_DEPTH:
+        return False
+    level = [value]
+    for _depth in range(limits.JSON_DEPTH):
+        level = [inner for outer in level for inner in _inner(outer)]
+    return bool(level)
+
+
+def _inner(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return (one for one in value.values() if isinstance(one, dict | list))
+    if isinstance(value, list):
+        return (one for one in value if isinstance(one, dict | list))
+    return ()
+
+
 def parse_json(data: bytes, *, limit: int) -> JsonValue:
     """Parse strict JSON: UTF-8, no duplicate members, no floats, no lone surrogates, at most `limit` bytes.
 
     Raises:
         TooLargeError: More than `limit` bytes.
-        MalformedError: Anything else that is not strict JSON, nesting beyond the interpreter's limit included.
+        MalformedError: Anything else that is not strict JSON, nesting beyond `limits.JSON_DEPTH` included.
     """
     if len(data) > limit:
         raise TooLargeError(f"{len(data)} bytes, where at most {limit} are accepted")
@@ -112,6 +139,8 @@ def parse_json(data: bytes, *, limit: int) -> JsonValue:
         value: JsonValue = _DECODER.decode(text)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if nests_too_deeply(text, value):
+            raise MalformedError("the JSON is nested too deeply")
     except UnicodeError as error:
         raise MalformedError("the text is not UTF-8, or holds a lone surrogate") from error
     except RecursionError as error:

@@ -8,6 +8,7 @@ CARD_BYTES: Final = 16 * 1024  # a participant or commitment card, or a single s
 ROSTER_BYTES: Final = 64 * 1024
 MANIFEST_BYTES: Final = 512 * 1024  # a manifest bundle: the payload and every participant's signature
 
+JSON_DEPTH: Final = 32  # arrays and objects within one another, in any JSON that is read
 TOKEN_CHARS: Final = 32 * 1024  # an attestation token; a PKI token is over 11 KB, an OIDC token under 4 KB
 PARTICIPANTS: Final = 100
 EVIDENCE_PER_ROLE: Final = 8

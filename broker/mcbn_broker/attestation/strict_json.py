@@ -10,6 +10,7 @@ import math
 from typing import Any, Final, NoReturn
 
 from mcbn_broker.attestation.printable import printable
+from mcbn_protocol.encoding import nests_too_deeply
 
 _SAFE_INTEGER: Final = 2**53 - 1  # I-JSON (RFC 7493 section 2.2): what every parser keeps
 _NUMBER_CHARS: Final = 32
@@ -53,13 +54,15 @@ def parse_object(data: bytes) -> dict[str, Any]:
 
     Raises:
         NotStrictJsonError: Not UTF-8, not JSON, not an object; a member twice; NaN or infinity; an integer beyond
-            plus or minus 2^53 - 1; a lone surrogate; nesting beyond the interpreter's limit.
+            plus or minus 2^53 - 1; a lone surrogate; nesting beyond the protocol's `limits.JSON_DEPTH`.
     """
     try:
         text = data.decode("utf-8")
         value = _DECODER.decode(text)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if nests_too_deeply(text, value):
+            raise NotStrictJsonError("nested too deeply")
     except UnicodeError as error:
         raise NotStrictJsonError("not UTF-8, or a lone surrogate") from error
     except RecursionError as error:

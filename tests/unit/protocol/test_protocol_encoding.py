@@ -7,6 +7,7 @@ import rfc8785
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mcbn_protocol import limits
 from mcbn_protocol.encoding import (
     b64u_decode,
     b64u_encode,
@@ -135,13 +136,20 @@ def test_json_nested_100_000_deep_is_refused(opening, closed):
         parse_json(data.encode(), limit=len(data))
 
 
-def test_json_nested_below_the_parsers_limit_is_never_another_error():
-    for depth in range(100, 3000, 100):
-        try:
-            parse_canonical(b"[" * depth + b"]" * depth, limit=LIMIT)
-        except MalformedError:
-            return
-    pytest.fail("the interpreter's limit was not reached")
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_nesting_has_a_limit_that_does_not_depend_on_the_interpreter(opening, closing):
+    def nested(depth: int) -> bytes:
+        return (opening * depth + "1" + closing * depth).encode()
+
+    assert parse_canonical(nested(limits.JSON_DEPTH), limit=LIMIT)
+    for depth in (limits.JSON_DEPTH + 1, 100, 1_500, 5_000):
+        with pytest.raises(MalformedError, match="nested too deeply"):
+            parse_json(nested(depth), limit=100_000)
+
+
+def test_many_shallow_arrays_are_not_taken_for_deep_ones():
+    flat = b"[" + b",".join([b"[]"] * 100) + b"]"
+    assert parse_json(flat, limit=LIMIT) == [[]] * 100
 
 
 def test_nothing_of_a_text_beyond_its_limit_is_parsed():

@@ -3,6 +3,7 @@ import shutil
 import sqlite3
 import stat
 import threading
+from contextlib import closing
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -23,6 +24,11 @@ from mcbn_broker.storage.store import Store
 
 def raw(world) -> sqlite3.Connection:
     return sqlite3.connect(world.root / "broker.sqlite3", isolation_level=None)
+
+
+def edit(world, statement: str, values: tuple[object, ...] = ()) -> None:
+    with closing(raw(world)) as database:
+        database.execute(statement, values)
 
 
 def kinds(store) -> list[str]:
@@ -127,7 +133,7 @@ def test_a_restored_anchor_of_another_life_begins_anew(world, store, agreed):
 def test_a_rewritten_audit_begins_anew(world, store, agreed):
     last = store.chain_head().sequence
     store.close()
-    raw(world).execute("UPDATE audit SET hash = ? WHERE sequence = ?", (b"x" * 32, last))
+    edit(world, "UPDATE audit SET hash = ? WHERE sequence = ?", (b"x" * 32, last))
     with world.open() as again:
         assert f"differs from the anchor at record {last}" in again.opened.new_incarnation
 
@@ -203,7 +209,7 @@ def test_a_database_that_others_can_read_is_refused(world, store):
 
 def test_a_newer_schema_is_refused(world, store):
     store.close()
-    raw(world).execute("UPDATE alembic_version SET version_num = '9999'")
+    edit(world, "UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(StorageError, match="newer"):
         world.open()
 
@@ -223,13 +229,13 @@ def test_a_database_in_a_folder_that_is_gone_is_an_error_of_ours(tmp_path):
 
 
 def test_a_database_that_another_program_locks_is_an_error_of_ours(world, store):
-    other = raw(world)
-    other.execute("BEGIN IMMEDIATE")
-    with store.journal.read() as connection:
-        connection.exec_driver_sql("PRAGMA busy_timeout = 1")
-    with pytest.raises(StorageError, match="locked"):
-        store.pause()
-    other.execute("ROLLBACK")
+    with closing(raw(world)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with store.journal.read() as connection:
+            connection.exec_driver_sql("PRAGMA busy_timeout = 1")
+        with pytest.raises(StorageError, match="locked"):
+            store.pause()
+        other.execute("ROLLBACK")
     store.pause()
 
 

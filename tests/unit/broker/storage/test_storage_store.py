@@ -1,4 +1,5 @@
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,18 @@ from mcbn_protocol.shares import CommitmentCard
 
 def raw(world) -> sqlite3.Connection:
     return sqlite3.connect(world.root / "broker.sqlite3", isolation_level=None)
+
+
+def edit(world, statement: str, values: tuple[object, ...] = ()) -> None:
+    with closing(raw(world)) as database:
+        database.execute(statement, values)
+
+
+@pytest.fixture
+def raw_database(world, store):
+    """The store's database, for tests that look into it or change it behind its back."""
+    with closing(raw(world)) as database:
+        yield database
 
 
 def last(store) -> dict:
@@ -160,15 +173,15 @@ def test_a_participant_without_its_database_joins_at_a_new_epoch_only(world, sto
 
 def test_an_altered_manifest_in_the_database_is_noticed(world, store, agreed):
     store.terms()
-    raw(world).execute("UPDATE manifests SET bundle = replace(bundle, '300', '301')")
-    raw(world).execute("UPDATE meta SET revision = revision + 1")
+    edit(world, "UPDATE manifests SET bundle = replace(bundle, '300', '301')")
+    edit(world, "UPDATE meta SET revision = revision + 1")
     with pytest.raises(StorageError, match="altered"):
         store.terms()
 
 
 def test_a_share_of_another_epoch_in_the_database_is_noticed(world, store, agreed):
     world.open_epoch(store, previous=agreed)
-    raw(world).execute("UPDATE shares SET sealed = (SELECT sealed FROM shares WHERE epoch = 2) WHERE epoch = 1")
+    edit(world, "UPDATE shares SET sealed = (SELECT sealed FROM shares WHERE epoch = 2) WHERE epoch = 1")
     with pytest.raises(KeystoreError, match="does not open"):
         store.terms()
 
@@ -184,11 +197,11 @@ def test_terms_are_read_anew_only_when_they_changed(world, store, agreed):
 
 def test_a_store_that_cannot_be_read_recovers_by_itself(world, store, agreed):
     before = store.terms()
-    raw(world).execute("ALTER TABLE meta RENAME TO hidden")
+    edit(world, "ALTER TABLE meta RENAME TO hidden")
     for _ in range(2):
         with pytest.raises(StorageError, match="no such table"):
             store.terms()
-    raw(world).execute("ALTER TABLE hidden RENAME TO meta")
+    edit(world, "ALTER TABLE hidden RENAME TO meta")
     assert store.terms() is before
 
 
@@ -230,8 +243,8 @@ def test_a_key_that_could_not_be_destroyed_is_destroyed_next_time(world, store, 
     assert not store.home.epoch_keys.has(1)
 
 
-def test_tidying_forgets_what_expired_and_keeps_used_challenges_an_hour_longer(world, store):
-    database = raw(world)
+def test_tidying_forgets_what_expired_and_keeps_used_challenges_an_hour_longer(world, store, raw_database):
+    database = raw_database
     database.execute("INSERT INTO challenges_used VALUES (?, ?)", (b"a" * 32, world.clock.now))
     database.execute("INSERT INTO leases VALUES ('client', '1', ?)", (world.clock.now + 10,))
     world.clock.now += 10
@@ -337,16 +350,15 @@ def test_the_tail_is_the_end_oldest_first(store):
 )
 def test_damage_is_named(world, store, damage, first_bad):
     fill(store, 8)
-    raw(world).execute(damage)
+    edit(world, damage)
     assert bad_record(store) == first_bad
 
 
-def test_a_reordering_is_named(world, store):
+def test_a_reordering_is_named(store, raw_database):
     fill(store, 8)
-    database = raw(world)
     for change in ("SET sequence = 100 WHERE sequence = 4", "SET sequence = 4 WHERE sequence = 6"):
-        database.execute(f"UPDATE audit {change}")
-    database.execute("UPDATE audit SET sequence = 6 WHERE sequence = 100")
+        raw_database.execute(f"UPDATE audit {change}")
+    raw_database.execute("UPDATE audit SET sequence = 6 WHERE sequence = 100")
     assert bad_record(store) == 4
 
 
@@ -355,7 +367,7 @@ def test_a_truncation_that_took_the_anchor_along_is_found_by_an_earlier_signed_h
     head = store.audit_head().sign(store.home.release_key).to_bytes()
     reached = store.chain_head().sequence
     store.close()
-    raw(world).execute(f"DELETE FROM audit WHERE sequence > {reached - 2}")  # noqa: S608  # a number of this test
+    edit(world, f"DELETE FROM audit WHERE sequence > {reached - 2}")  # noqa: S608  # a number of this test
     (world.root / "anchor").unlink()
     with world.open() as again:
         assert again.opened.new_incarnation is not None
