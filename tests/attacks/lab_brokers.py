@@ -58,6 +58,7 @@ NAMES: Final = ("alice", "bob", "carol")
 NETWORK: Final = "lab"
 ISSUER: Final = "https://issuer.example"
 FRANK: Final = "frank.example"
+_QUIET_TURNS: Final = 100
 JSON: Final = {"content-type": "application/json"}
 
 Meddling = Callable[[httpx.Request], Awaitable[httpx.Response | None]]
@@ -123,12 +124,24 @@ class Road(httpx.AsyncBaseTransport):
         self.hosts: dict[str, httpx.AsyncBaseTransport] = {}
         self.passed: list[httpx.Request] = []
         self.meddle: Meddling | None = None
+        self._travelling = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        await request.aread()
-        self.passed.append(request)
-        answer = None if self.meddle is None else await self.meddle(request)
-        return await self.deliver(request) if answer is None else answer
+        self._travelling += 1
+        try:
+            await request.aread()
+            self.passed.append(request)
+            answer = None if self.meddle is None else await self.meddle(request)
+            return await self.deliver(request) if answer is None else answer
+        finally:
+            self._travelling -= 1
+
+    async def quiet(self) -> None:
+        """Wait until nothing is on its way, and nobody who is awake has anything more to send."""
+        turns = 0
+        while turns < _QUIET_TURNS:
+            await asyncio.sleep(0)
+            turns = 0 if self._travelling else turns + 1
 
     async def deliver(self, request: httpx.Request) -> httpx.Response:
         """Carry a request to its host, whoever may stand on the road."""

@@ -639,7 +639,8 @@ async def test_pause_ends_an_open_channel_within_the_lease(three):
         three.time.advance(
             LEASE / 2 + 5
         )  # renewals are due, and everybody allows: the channel outlives its first lease
-        await until(lambda: all(not ring.epochs[0].due() for ring in (client, server)))
+        await three.road.quiet()
+        assert not any(ring.epochs[0].due() for ring in (client, server))
         three.time.advance(LEASE / 2 - 1)
         await channel.write(b"still agreed")
         assert await channel.read() == b"still agreed"
@@ -650,8 +651,7 @@ async def test_pause_ends_an_open_channel_within_the_lease(three):
         reading = asyncio.create_task(channel.read())
         while not reading.done():
             three.time.advance(1)
-            for _ in range(50):
-                await asyncio.sleep(0)
+            await three.road.quiet()
         assert three.time.now() - paused_at <= LEASE
         with pytest.raises(WorkloadError):
             await reading
