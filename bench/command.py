@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from bench import commits, gather, memory, release, tokens
+from bench import channels, commits, datagrams, gather, memory, mtls, release, rsa, tokens
 from bench.harness import ROUNDS_MIN, Options, Report
 from bench.report import as_json, show
 from rich.console import Console
@@ -17,6 +17,10 @@ SUITES: Final[Mapping[str, Callable[[Options], Awaitable[Report]]]] = {
     "commits": commits.run,
     "gather": gather.run,
     "tokens": tokens.run,
+    "channels": channels.run,
+    "datagrams": datagrams.run,
+    "mtls": mtls.run,
+    "rsa": rsa.run,
 }
 _QUICK: Final = Options(rounds=2, scale=0.1)
 

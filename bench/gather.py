@@ -25,6 +25,7 @@ from mcbn_protocol.messages import ChallengeRequest, ReleaseRequest
 from mcbn_protocol.reference_values import EvidenceKind
 from mcbn_protocol.roster import Roster
 from mcbn_protocol.sealing import SEED_BYTES, Kem, RecipientKey
+from mcbn_workload.attester import TokenKind
 from mcbn_workload.brokers.addresses import Connector
 from mcbn_workload.brokers.client import Terms
 from mcbn_workload.brokers.leases import Clock
@@ -42,7 +43,7 @@ ONE: Final = "one broker, bare connection"
 class _Attester:
     """Has the token at hand: what a launcher takes is not the subject."""
 
-    async def token(self, _audience: str, _nonces: tuple[str, ...]) -> str:
+    async def token(self, _kind: TokenKind, _audience: str, _nonces: tuple[str, ...]) -> str:
         return _TOKEN
 
 

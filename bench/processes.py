@@ -59,6 +59,20 @@ class Running:
         tail = b"\n".join(self._log.read_bytes().splitlines()[-20:]).decode(errors="replace")
         raise RuntimeError(f"no event {event!r} (status {self._process.poll()}); the end of its log:\n{tail}")
 
+    async def listening_port(self) -> int:
+        """Wait until it listens, and return the port: for programs that take a free one and do not say which.
+
+        Raises:
+            RuntimeError: It ended, or did not listen in time.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            for one in self._watched.net_connections(kind="inet4"):
+                if one.status in {psutil.CONN_LISTEN, psutil.CONN_NONE} and one.laddr:
+                    return int(one.laddr.port)
+            await asyncio.sleep(_POLL_SECONDS)
+        raise RuntimeError(f"it does not listen; its log:\n{self._log.read_text(errors='replace')[-2000:]}")
+
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._process.send_signal(number)
@@ -76,7 +90,12 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(
-    name: str, arguments: Sequence[str | Path], folder: Path, environment: Mapping[str, str] | None = None
+    name: str,
+    arguments: Sequence[str | Path],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    keep_input_open: bool = False,
 ) -> AsyncIterator[Running]:
     """Run a program while the block runs.
 
@@ -85,6 +104,7 @@ async def running(
         arguments: The program and its arguments.
         folder: Where the log goes.
         environment: Beyond this process' own.
+        keep_input_open: For programs that ask an ended input again and again.
     """
     log = folder / f"{name}.log"
     with log.open("wb") as stream:
@@ -92,7 +112,7 @@ async def running(
             [str(one) for one in arguments],
             cwd=ROOT,
             env=clean_environment() | dict(environment or {}),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if keep_input_open else subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
         )

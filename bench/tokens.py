@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from mcbn_broker.attestation.anchors import TrustAnchors
 from mcbn_broker.attestation.confidential_space import (
     LEEWAY_SECONDS,
     MAXIMUM_AGE_SECONDS,
@@ -49,8 +50,13 @@ async def run(options: Options) -> Report:
     verifier = ConfidentialSpaceVerifier(
         _OneKey(key), maximum_age_seconds=MAXIMUM_AGE_SECONDS, leeway_seconds=LEEWAY_SECONDS
     )
+    anchors = TrustAnchors(frozenset({issuer.issuer_url}), {})
     verify = functools.partial(
-        verifier.verify, issuers=frozenset({issuer.issuer_url}), audience=_AUDIENCE, nonces=_NONCES, now=now()
+        verifier.verify,
+        anchors=anchors,
+        audience=_AUDIENCE,
+        nonces=_NONCES,
+        now=now(),
     )
     signing_input, _, signature = token.rpartition(".")
     raw = functools.partial(key.verify, b64u_decode(signature), signing_input.encode("ascii"), PKCS1v15(), SHA256())

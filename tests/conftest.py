@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,22 @@ def require_tool() -> Callable[..., str]:
         pytest.skip(message)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def evidence() -> Path:
+    """Give the folder of tokens and claims that were captured in public. They are not part of the project.
+
+    `MCBN_EVIDENCE` names it; without it, a skip. With `MCBN_REQUIRE_EVIDENCE` set, as in continuous integration, a
+    failure.
+    """
+    folder = os.environ.get("MCBN_EVIDENCE")
+    if folder and Path(folder).is_dir():
+        return Path(folder)
+    message = "MCBN_EVIDENCE names no folder of captured tokens and claims"
+    if os.environ.get("MCBN_REQUIRE_EVIDENCE"):
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,6 +1,6 @@
 """Fail when a package's statements or branches are covered less than a floor; reads `coverage json`.
 
-Usage: check_coverage.py REPORT.json PERCENT FOLDER...
+Usage: check_coverage.py REPORT.json PERCENT FOLDER_OR_FILE...
 """
 
 import json
@@ -26,9 +26,9 @@ def totals(report: Mapping[str, Any], folder: str) -> tuple[int, int, int, int]:
 def judge(report: Mapping[str, Any], folder: str, floor: float) -> tuple[bool, str]:
     """Say whether one folder reaches the floor in both measures, and the sentence to print."""
     covered_lines, lines, covered_branches, branches = totals(report, folder)
-    if not lines or not branches:
-        return False, f"{folder}: not in the coverage report, or without a branch; is the path right?"
-    of_lines, of_branches = 100 * covered_lines / lines, 100 * covered_branches / branches
+    if not lines:
+        return False, f"{folder}: not in the coverage report; is the path right?"
+    of_lines, of_branches = 100 * covered_lines / lines, 100 * covered_branches / branches if branches else 100.0
     good = min(of_lines, of_branches) >= floor
     verdict = "" if good else f", below the floor of {floor:g}%"
     return good, f"{folder}: {of_branches:.1f}% of branches, {of_lines:.1f}% of statements{verdict}"

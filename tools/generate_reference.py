@@ -69,7 +69,7 @@ def exit_codes(package: str) -> list[tuple[str, str, str]]:
 def exit_codes_page() -> str:
     """Return the page of exit codes."""
     text = "# Exit codes\n\nThe numbers are stable.\n"
-    for program in ("mcbn-broker", "mcbn-workload", "mcbn-simulator"):
+    for program in ("mcbn-broker", "mcbn-workload", "mcbn-simulator", "mcbn-images"):
         rows = exit_codes(program.replace("-", "_"))
         if rows:
             text += f"\n## {program}\n\n" + table(("exit code", "name", "meaning"), rows)
@@ -116,6 +116,12 @@ def workload_cli_page() -> str:
     return cli_page("mcbn-workload", argparse_helps(arguments.new_parser()))
 
 
+def images_cli_page() -> str:
+    """Return the help of every `mcbn-images` command."""
+    arguments = importlib.import_module("mcbn_images.arguments")
+    return cli_page("mcbn-images", argparse_helps(arguments.new_parser()))
+
+
 def meanings(model: type[BaseModel]) -> dict[str, str]:
     """Return what the docstring of a class says of each of its attributes.
 
@@ -150,7 +156,8 @@ def broker_settings_page() -> str:
     return (
         "# Settings of mcbn-broker serve\n\n"
         "Command line before environment before `DATA_DIR/broker.toml` before default. An unknown name in the file is\n"
-        "an error. `data_dir` and `kek_file` are never taken from the file: their defaults are in the help of\n"
+        "an error. `data_dir`, `kek_file`, `kek` and `kms_endpoint` are never taken from the\n"
+        "file: their defaults are in the help of\n"
         "[mcbn-broker serve](broker-cli.md).\n\n"
     ) + table(("setting", "default", "environment", "meaning"), rows)
 
@@ -179,6 +186,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "broker-settings.md": broker_settings_page,
     "policy.md": policy_page,
     "workload-cli.md": workload_cli_page,
+    "images-cli.md": images_cli_page,
     "simulator-cli.md": functools.partial(typer_page, "mcbn-simulator"),
 }
 

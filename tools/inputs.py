@@ -17,7 +17,16 @@ RECORD = REQUIREMENTS / "inputs.sha256"
 EXTRAS = ("dev", "broker", "simulator", "workload")
 """One lock file for each; `dev` first, because the others start from its pins."""
 
-COMPILE_OPTIONS = ("--universal", "--generate-hashes", "--no-header", "--no-emit-index-url", "--python-version", "3.11")
+COMPILE_OPTIONS = (
+    "--universal",
+    "--generate-hashes",
+    "--no-header",
+    "--no-emit-index-url",
+    # Older pips look for `coverage[toml]` apart from a pinned `coverage`, and refuse the newer release that they find.
+    "--no-strip-extras",
+    "--python-version",
+    "3.11",
+)
 """What `uv pip compile` is given for every lock."""
 
 

@@ -24,7 +24,9 @@ EXIT_CODES: Final = {
         "place; or a file that was named cannot be read or written. Nothing was changed.",
     ),
     "not_ready": ExitCode(3, "A step is missing first, such as init; or another serve is running."),
-    "refused": ExitCode(4, "A card, roster, manifest, signature or passphrase was refused. Nothing was changed."),
+    "refused": ExitCode(
+        4, "A card, roster, manifest, signature, passphrase or token was refused. Nothing was changed."
+    ),
     "verification": ExitCode(5, "The audit does not verify; the text names the first bad record."),
     "storage": ExitCode(6, "The database cannot be read or written."),
     "keys": ExitCode(
@@ -32,6 +34,7 @@ EXIT_CODES: Final = {
         "The file of the key-encryption key, a sealed key or the anchor is missing, unreadable, open to others, in the "
         "wrong place, or does not open.",
     ),
+    "findings": ExitCode(8, "`policy lint` found dangers or warnings. Nothing was changed."),
 }  # fmt: skip
 """The one table of exit codes: name -> number and meaning."""
 

@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     Attributes:
         data_dir: Where this participant's keys and database are.
         kek_file: The key-encryption key, outside of `data_dir`.
+        kek: In place of `kek_file`: the key of Google Cloud KMS that wraps it, `gcp-kms://projects/P/...`.
+        kms_endpoint: A regional or private endpoint of Cloud KMS, `https://HOST`.
         listen: Where workloads reach the broker.
         health_listen: Where /livez, /readyz and /metrics answer, in plain HTTP.
         tls_certificate: Certificate chain, PEM.
@@ -76,7 +78,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MCBN_", extra="forbid", frozen=True, env_ignore_empty=True)
 
     data_dir: Path
-    kek_file: Path
+    kek_file: Path | None = None
+    kek: str | None = None
+    kms_endpoint: str | None = None
     listen: Address = "127.0.0.1:8443"
     health_listen: Address = "127.0.0.1:8081"
     tls_certificate: Path | None = None
@@ -132,12 +136,21 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
-def load_settings(data_dir: Path, kek_file: Path, **flags: Any) -> Settings:  # pydantic checks each
+def load_settings(
+    data_dir: Path,
+    kek_file: Path | None,
+    *,
+    kek: str | None = None,
+    kms_endpoint: str | None = None,
+    **flags: Any,  # pydantic checks each
+) -> Settings:
     """Read the settings of the broker in `data_dir`.
 
     Args:
         data_dir: Already resolved.
-        kek_file: Already resolved.
+        kek_file: Already resolved, as are the two that follow.
+        kek: The key in Cloud KMS.
+        kms_endpoint: Of Cloud KMS.
         flags: Settings given on the command line; None means not given.
 
     Raises:
@@ -149,7 +162,7 @@ def load_settings(data_dir: Path, kek_file: Path, **flags: Any) -> Settings:  # 
 
     given = {name: value for name, value in flags.items() if value is not None}
     try:
-        return Bound(data_dir=data_dir, kek_file=kek_file, **given)
+        return Bound(data_dir=data_dir, kek_file=kek_file, kek=kek, kms_endpoint=kms_endpoint, **given)
     except ValidationError as error:
         raise UsageError("; ".join(_explain(one, data_dir / FILE_NAME) for one in error.errors())) from error
     except (tomllib.TOMLDecodeError, OSError) as error:

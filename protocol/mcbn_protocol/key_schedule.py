@@ -44,6 +44,11 @@ class Purpose(StrEnum):
     DTLS12_PSK = "client>server/dtls12-psk"
     SERVER_RSA_SEED = "server/rsa-seed"
     CLIENT_RSA_SEED = "client/rsa-seed"
+    SHARED_RSA_SEED = "client+server/rsa-seed"
+    CA_RSA_SEED = "ca/rsa-seed"
+    SERVER_ED25519_SEED = "server/ed25519-seed"
+    CLIENT_ED25519_SEED = "client/ed25519-seed"
+    CA_ED25519_SEED = "ca/ed25519-seed"
     KEY_CHECK = "key-check"
 
 

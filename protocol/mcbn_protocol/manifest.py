@@ -12,7 +12,9 @@ from mcbn_protocol.errors import MalformedError, ManifestError
 from mcbn_protocol.fields import Fields
 from mcbn_protocol.identifiers import ManifestHash, Role, RosterHash, check_name, sha256
 from mcbn_protocol.key_schedule import LEGACY_SCHEMES, Scheme
+from mcbn_protocol.mutual_tls import MutualTlsTerms
 from mcbn_protocol.participants import check_broker_url, plain_http_beyond_loopback
+from mcbn_protocol.psk_terms import PskProfile, PskSuite
 from mcbn_protocol.reference_values import ConfidentialSpaceReference
 from mcbn_protocol.roster import Roster
 from mcbn_protocol.sealing import Kem
@@ -31,6 +33,13 @@ class ChannelKind(StrEnum):
     """The channels that a manifest may allow."""
 
     TLS13_PSK = "tls13-psk"
+    TLS12_PSK = "tls12-psk"
+    DTLS12_PSK = "dtls12-psk"
+    MTLS13 = "mtls13"
+
+
+PSK_CHANNELS: Final = frozenset({ChannelKind.TLS13_PSK, ChannelKind.TLS12_PSK, ChannelKind.DTLS12_PSK})
+_OLD_SUITES: Final = frozenset({ChannelKind.TLS12_PSK, ChannelKind.DTLS12_PSK})
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,10 @@ class Manifest:
         lease_seconds: How long one release permits a workload to hold the share.
         insecure_http: Whether brokers may be reached over plain HTTP beyond loopback.
         insecure_scheme: Whether a legacy scheme may be used.
+        mutual_tls: The keys in the certificates of the channel `mtls13`; None where it is not among the channels.
+        insecure_psk_suites: Cipher suites without forward secrecy that `tls12-psk` and `dtls12-psk` may use too.
+        insecure_psk_profile: Which old system's PSK and identity the channels use; None for our key schedule's.
+        key_log: Whether an image that can may write its channels' secrets to a file, for whoever debugs them.
     """
 
     roster_hash: RosterHash
@@ -86,6 +99,10 @@ class Manifest:
     lease_seconds: int
     insecure_http: bool
     insecure_scheme: bool
+    mutual_tls: MutualTlsTerms | None = None
+    insecure_psk_suites: tuple[PskSuite, ...] = ()
+    insecure_psk_profile: PskProfile | None = None
+    key_log: bool = False
 
     def __post_init__(self) -> None:
         for rule, broken in self._rules():
@@ -97,19 +114,37 @@ class Manifest:
         length = self.valid_until - self.valid_from
         legacy = self.scheme in LEGACY_SCHEMES
         plain = any(plain_http_beyond_loopback(broker.url) for broker in self.brokers.values())
+        mutual = ChannelKind.MTLS13 in self.channels
+        channels = frozenset(self.channels)
         issuers = {one.simulated for terms in self.roles.values() for one in terms.evidence}
         client, server = (
             {digest for one in self.roles[role].evidence for digest in one.image_digests} for role in Role
         )
+        signers = [
+            {signer.key_id for one in self.roles[role].evidence for signer in one.image_signatures or ()}
+            for role in Role
+        ]
         return [
             ("epoch 1 has no previous manifest, and every later one has", (self.epoch == 1) != (self.previous is None)),
             ("valid_until is at most two years after valid_from", not 0 < length <= limits.VALIDITY_SECONDS_MAX),
             ("overlap_seconds must not pass the validity", self.overlap_seconds > length),
             ("a legacy scheme needs insecure_scheme, and no other may have it", legacy != self.insecure_scheme),
             ("plain HTTP to a broker beyond loopback needs insecure_http", plain and not self.insecure_http),
+            ("mutual_tls is there exactly when mtls13 is among the channels", mutual != (self.mutual_tls is not None)),
+            (
+                "insecure_psk_suites needs tls12-psk or dtls12-psk among the channels",
+                bool(self.insecure_psk_suites) and not channels & _OLD_SUITES,
+            ),
+            (
+                "insecure_psk_profile needs a channel under a PSK, a legacy scheme, and overlap_seconds = 0, because "
+                "its identity is the same in each epoch",
+                self.insecure_psk_profile is not None
+                and not (channels & PSK_CHANNELS and legacy and self.overlap_seconds == 0),
+            ),
             ("two participants have the same commitment", len(set(self.commitments.values())) != len(self.commitments)),
             ("simulated and production issuers cannot be mixed", len(issuers) != 1),
             ("an image digest belongs to one role only", bool(client & server)),
+            ("a key that signs images belongs to one role only", bool(signers[0] & signers[1])),
         ]
 
     @property
@@ -125,8 +160,12 @@ class Manifest:
             "insecure_debug": debug,
             "insecure_http": self.insecure_http,
             "insecure_scheme": self.insecure_scheme,
+            "insecure_psk_suites": bool(self.insecure_psk_suites),
+            "insecure_psk_profile": self.insecure_psk_profile is not None,
+            "key_log": self.key_log,
         }
-        return tuple(name for name, there in flags.items() if there)
+        mutual = () if self.mutual_tls is None else self.mutual_tls.insecure_terms
+        return (*(name for name, there in flags.items() if there), *mutual)
 
     def check_roster(self, roster: Roster) -> None:
         """Check that this manifest belongs to a roster and speaks of all of its participants.
@@ -163,9 +202,15 @@ class Manifest:
             "kems": [kem.value for kem in self.kems],
             "lease_seconds": self.lease_seconds,
         }
-        for name in ("insecure_http", "insecure_scheme"):
+        for name in ("insecure_http", "insecure_scheme", "key_log"):
             if name in self.insecure_terms:
                 payload[name] = True
+        if self.mutual_tls is not None:
+            payload["mutual_tls"] = self.mutual_tls.to_json()
+        if self.insecure_psk_suites:
+            payload["insecure_psk_suites"] = [suite.value for suite in self.insecure_psk_suites]
+        if self.insecure_psk_profile is not None:
+            payload["insecure_psk_profile"] = self.insecure_psk_profile.value
         return payload
 
     @classmethod
@@ -196,6 +241,15 @@ class Manifest:
                 ),
                 insecure_http=fields.flag("insecure_http"),
                 insecure_scheme=fields.flag("insecure_scheme"),
+                mutual_tls=fields.optional(
+                    "mutual_tls", lambda name: MutualTlsTerms.from_json(fields.take(name), fields.path(name))
+                ),
+                insecure_psk_suites=fields.optional("insecure_psk_suites", lambda name: fields.choices(name, PskSuite))
+                or (),
+                insecure_psk_profile=fields.optional(
+                    "insecure_psk_profile", lambda name: fields.choice(name, PskProfile)
+                ),
+                key_log=fields.flag("key_log"),
             )
 
 

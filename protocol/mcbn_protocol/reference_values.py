@@ -12,6 +12,9 @@ from mcbn_protocol.errors import ManifestError
 from mcbn_protocol.fields import Fields
 
 PRODUCTION_ISSUER: Final = "https://confidentialcomputing.googleapis.com"
+GOOGLE_ROOT: Final = bytes.fromhex("148b293821bb0c6a317f413c8ba475814091cb22d49b9e3c94198db8e8f86c39")
+"""SHA-256 of the root certificate (DER) that Google announces at `<issuer>/.well-known/attestation-pki-root`."""
+
 DBGSTAT_PRODUCTION: Final = "disabled-since-boot"
 SWNAME: Final = "CONFIDENTIAL_SPACE"
 ANY_PROJECT: Final = "any"
@@ -44,6 +47,31 @@ class EvidenceKind(StrEnum):
     """Kinds of evidence that a role may list."""
 
     CONFIDENTIAL_SPACE = "confidential-space"
+
+
+class SignatureAlgorithm(StrEnum):
+    """Algorithms of container image signatures, as the token names them."""
+
+    ECDSA_P256_SHA256 = "ECDSA_P256_SHA256"
+    RSASSA_PSS_SHA256 = "RSASSA_PSS_SHA256"
+    RSASSA_PKCS1V15_SHA256 = "RSASSA_PKCS1V15_SHA256"
+
+
+@dataclass(frozen=True, order=True)
+class ImageSigner:
+    """A key that signs images, together with the only algorithm that is meant.
+
+    Attributes:
+        key_id: SHA-256 of the public key, 64 lower-case hex digits, as the token has it.
+        algorithm: Its algorithm.
+    """
+
+    key_id: str
+    algorithm: SignatureAlgorithm
+
+    def to_json(self) -> JsonObject:
+        """Return the manifest's form."""
+        return {"key_id": self.key_id, "signature_algorithm": self.algorithm.value}
 
 
 class SupportAttribute(StrEnum):
@@ -101,7 +129,10 @@ class ConfidentialSpaceReference:
 
     Attributes:
         issuer: Who signs the tokens. Any issuer but Google's is a simulation.
-        image_digests: `sha256:...` of the workload image.
+        root: SHA-256 of a root certificate's DER, 32 bytes: only PKI tokens whose chain ends at it are meant. None:
+            only OIDC tokens, verified by the issuer's published key set. Any root but Google's is a simulation.
+        image_digests: `sha256:...` of the workload image; empty only where `image_signatures` decides alone.
+        image_signatures: Keys of which one must have signed the image, or None for no such demand.
         hwmodels: Hardware models; GCP_SHIELDED_VM (no memory encryption) can never be listed.
         dbgstat: `disabled-since-boot`, or `enabled` together with `insecure_debug`.
         support_attribute: The lowest support attribute admitted.
@@ -117,7 +148,9 @@ class ConfidentialSpaceReference:
     """
 
     issuer: str
+    root: bytes | None
     image_digests: tuple[str, ...]
+    image_signatures: tuple[ImageSigner, ...] | None
     hwmodels: tuple[str, ...]
     dbgstat: str
     support_attribute: SupportAttribute
@@ -136,6 +169,8 @@ class ConfidentialSpaceReference:
     secboot = True
 
     def __post_init__(self) -> None:
+        if not self.image_digests and not self.image_signatures:
+            raise ManifestError("a reference value needs image_digests, or image_signatures instead of them")
         debug = self.dbgstat != DBGSTAT_PRODUCTION or self.support_attribute is SupportAttribute.NONE
         if debug != self.insecure_debug:
             raise ManifestError(
@@ -145,15 +180,14 @@ class ConfidentialSpaceReference:
 
     @property
     def simulated(self) -> bool:
-        """Whether the issuer is anything but Google's attestation service."""
-        return self.issuer != PRODUCTION_ISSUER
+        """Whether issuer or root is anything but those of Google's attestation service."""
+        return self.issuer != PRODUCTION_ISSUER or self.root not in (None, GOOGLE_ROOT)
 
     def to_json(self) -> JsonObject:
         """Return the manifest's form."""
         value: JsonObject = {
             "kind": self.kind.value,
             "issuer": self.issuer,
-            "image_digests": list(self.image_digests),
             "hwmodels": list(self.hwmodels),
             "dbgstat": self.dbgstat,
             "swname": self.swname,
@@ -166,6 +200,12 @@ class ConfidentialSpaceReference:
             "monitoring_memory": self.monitoring_memory,
             "project_numbers": list(self.project_numbers) or ANY_PROJECT,
         }
+        if self.image_digests:
+            value["image_digests"] = list(self.image_digests)
+        if self.image_signatures is not None:
+            value["image_signatures"] = [one.to_json() for one in self.image_signatures]
+        if self.root is not None:
+            value["root"] = self.root.hex()
         if self.instance_ids is not None:
             value["instance_ids"] = list(self.instance_ids)
         if self.service_accounts is not None:
@@ -189,7 +229,9 @@ class ConfidentialSpaceReference:
                 raise fields.fail("secboot", "must be true")
             return cls(
                 issuer=fields.text("issuer", pattern=_ISSUER),
-                image_digests=fields.text_set("image_digests", minimum=1, pattern=_DIGEST),
+                root=fields.optional("root", fields.hash),
+                image_digests=fields.optional("image_digests", lambda name: _set(fields, name, _DIGEST)) or (),
+                image_signatures=fields.optional("image_signatures", lambda name: _signers(fields, name)),
                 hwmodels=fields.text_set("hwmodels", minimum=1, pattern=_HWMODEL),
                 dbgstat=fields.text("dbgstat", pattern=_DBGSTAT),
                 support_attribute=fields.choice("support_attribute", SupportAttribute),
@@ -203,6 +245,20 @@ class ConfidentialSpaceReference:
                 service_accounts=fields.optional("service_accounts", lambda name: _set(fields, name, _EMAIL)),
                 insecure_debug=fields.flag("insecure_debug"),
             )
+
+
+def _signers(fields: Fields, name: str) -> tuple[ImageSigner, ...]:
+    signers = tuple(_signer(one, fields.path(name)) for one in fields.array(name, minimum=1, maximum=limits.LIST_ITEMS))
+    if list(signers) != sorted(set(signers)):
+        raise fields.fail(name, "must be sorted by key_id, without repeats")
+    return signers
+
+
+def _signer(value: JsonValue, where: str) -> ImageSigner:
+    with Fields(value, where) as fields:
+        return ImageSigner(
+            key_id=fields.hash("key_id").hex(), algorithm=fields.choice("signature_algorithm", SignatureAlgorithm)
+        )
 
 
 def _set(fields: Fields, name: str, pattern: re.Pattern[str]) -> tuple[str, ...]:

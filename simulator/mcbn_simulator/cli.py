@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from mcbn_simulator import __version__
+from mcbn_simulator.compose.command import compose
 from mcbn_simulator.control import ControlClient
 from mcbn_simulator.demo.command import demo
 from mcbn_simulator.errors import ListenError
@@ -30,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(demo)
+app.command()(compose)
 
 Control = Annotated[Path, typer.Option(help="The issuer's private control socket.")]
 Machine = Annotated[Path, typer.Option(help="JSON description of the VM, read anew at each request.")]
@@ -103,7 +105,7 @@ async def token(
     machine: Machine,
     audience: Annotated[str, typer.Option(help="The token's aud.")],
     nonce: Annotated[list[str] | None, typer.Option(help="A nonce, 10 to 74 bytes; repeat for more.")] = None,
-    token_type: Annotated[str, typer.Option(help="Only OIDC is simulated.")] = "OIDC",  # noqa: S107  a kind of token, not a secret
+    token_type: Annotated[str, typer.Option(help="OIDC or PKI.")] = "OIDC",  # noqa: S107  a kind of token, not a secret
 ) -> None:
     """Print one token for a VM."""
     options = TokenOptions(audience=audience, nonces=tuple(nonce or ()), token_type=token_type)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from mcbn_simulator.certificates import TokenCertificates
 from mcbn_simulator.claims import claims_for
 from mcbn_simulator.document_faults import DocumentFaults
 from mcbn_simulator.errors import ServiceError, SimulatorError
@@ -12,6 +13,10 @@ from mcbn_simulator.signing_keys import ALGORITHM, KeyRing, SigningKey, encoded_
 from mcbn_simulator.token_options import TokenOptions
 
 DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
+PKI_ROOT_PATH: Final = "/.well-known/attestation-pki-root"
+ROOT_PATH: Final = "/.well-known/simulated_confidential_space_root.crt"
+PKI: Final = "PKI"
+TOKEN_TYPES: Final = ("OIDC", PKI)
 JWKS_PATH: Final = "/v1/metadata/jwk/signer@simulated-confidential-space"
 _CLAIMS_SUPPORTED: Final = (
     *("sub", "aud", "exp", "iat", "iss", "jti", "nbf"),
@@ -28,6 +33,7 @@ class Issuer:
         clock: Unix seconds; a test may move it.
 
     Attributes:
+        certificates: What vouches for PKI tokens.
         faults: What is wrong with the published documents now.
     """
 
@@ -35,6 +41,7 @@ class Issuer:
         self._url: str | None = None
         self._clock = clock
         self._keys = KeyRing()
+        self.certificates: Final = TokenCertificates(clock())
         self.faults = DocumentFaults()
         if issuer_url is not None:
             self.issuer_url = issuer_url
@@ -82,6 +89,10 @@ class Issuer:
         """The key set: the previous key and the current one."""
         return self._keys.jwks()
 
+    def pki_root(self) -> dict[str, str]:
+        """Where the root certificate of PKI tokens is."""
+        return {"root_ca_uri": self.issuer_url + ROOT_PATH}
+
     def rotate(self) -> None:
         """Make a new signing key; the set keeps the last one and forgets the one before."""
         self._keys.rotate()
@@ -94,10 +105,11 @@ class Issuer:
         """What the service answers to a launcher.
 
         Raises:
-            ServiceError: InvalidArgument for nonces outside the limits, Unimplemented for a type other than OIDC.
+            ServiceError: InvalidArgument for nonces outside the limits, Unimplemented for a type not in `TOKEN_TYPES`.
         """
-        if options.token_type != "OIDC":  # noqa: S105  a kind of token, not a secret
-            raise ServiceError("Unimplemented", f"token type {options.token_type!r} is not simulated, only OIDC")
+        if options.token_type not in TOKEN_TYPES:
+            names = " and ".join(TOKEN_TYPES)
+            raise ServiceError("Unimplemented", f"token type {options.token_type!r} is not simulated, only {names}")
         claims = claims_for(
             machine,
             issuer=self.issuer_url,
@@ -105,7 +117,10 @@ class Issuer:
             nonces=options.nonces,
             now=self._clock(),
         )
-        return self.sign(claims)
+        return self.sign(claims, headers=self._headers(options.token_type))
+
+    def _headers(self, token_type: str) -> dict[str, Any]:
+        return {"x5c": self.certificates.chain(self.signing_key.private_key)} if token_type == PKI else {}
 
     async def token(self, machine: SimulatedMachine, options: TokenOptions) -> str:
         """`issue` in the form that a launcher in the same process awaits."""

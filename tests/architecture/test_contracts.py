@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = ("protocol", "broker", "workload", "simulator")
+SOURCES = ("protocol", "broker", "workload", "simulator", "deploy")
+PACKAGES = {source: f"mcbn_{source}" for source in SOURCES} | {"deploy": "mcbn_images"}
 
 
 def layers_contract(pyproject, package):
@@ -25,7 +26,7 @@ def layer_names(contract):
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_each_source_folder_is_one_package_under_an_exhaustive_contract(root, pyproject, source):
-    package = f"mcbn_{source}"
+    package = PACKAGES[source]
     assert [p.parent.name for p in (root / source).glob("*/__init__.py")] == [package]
     assert package in pyproject["tool"]["importlinter"]["root_packages"]
     assert layers_contract(pyproject, package)["exhaustive"] is True
@@ -33,16 +34,16 @@ def test_each_source_folder_is_one_package_under_an_exhaustive_contract(root, py
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_module_is_named_as_a_layer(root, pyproject, source):
-    folder = root / source / f"mcbn_{source}"
+    folder = root / source / PACKAGES[source]
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
     # A folder of modules without __init__.py would escape import-linter.
     packages = {path.relative_to(folder).parts[0] for path in folder.glob("*/**/*.py")}
-    assert modules | packages <= layer_names(layers_contract(pyproject, f"mcbn_{source}"))
+    assert modules | packages <= layer_names(layers_contract(pyproject, PACKAGES[source]))
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_folder_of_modules_is_a_package(root, source):
-    bare = [p for p in (root / source).glob("*/**/*.py") if not (p.parent / "__init__.py").exists()]
+    bare = [p for p in (root / source / PACKAGES[source]).glob("**/*.py") if not (p.parent / "__init__.py").exists()]
     assert not bare
 
 
@@ -75,10 +76,10 @@ def test_contracts_hold(copy_of_the_tree):
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_module_that_no_layer_names_is_refused(copy_of_the_tree, source):
-    (copy_of_the_tree / source / f"mcbn_{source}" / "stray.py").write_text('"""Stray."""\n')
+    (copy_of_the_tree / source / PACKAGES[source] / "stray.py").write_text('"""Stray."""\n')
     result = lint(copy_of_the_tree)
     assert result.returncode == 1, result.stderr
-    assert f"mcbn_{source}.stray" in result.stdout
+    assert f"{PACKAGES[source]}.stray" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,7 @@ def test_a_module_that_no_layer_names_is_refused(copy_of_the_tree, source):
         ("simulator/mcbn_simulator/__init__.py", "mcbn_workload"),
         ("protocol/mcbn_protocol/errors.py", "mcbn_protocol.roster"),
         ("workload/mcbn_workload/__init__.py", "fastapi"),
+        ("deploy/mcbn_images/__init__.py", "mcbn_protocol"),
     ],
 )
 def test_a_forbidden_import_is_refused(copy_of_the_tree, importer, imported):

@@ -20,7 +20,7 @@ EXTRAS_OF = {
     "mcbn_protocol": (),
     "mcbn_broker": ("broker", "speedups"),
     "mcbn_workload": ("workload", "mbedtls", "speedups"),
-    "mcbn_simulator": ("simulator",),
+    "mcbn_simulator": ("simulator", "pytest"),
 }
 IMPURE = {
     "asyncio", "concurrent", "datetime", "ftplib", "http", "io", "logging", "multiprocessing", "os",

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 LOCKS = ("workload", "broker", "simulator", "dev")
-PROGRAMS = ("mcbn-broker", "mcbn-workload", "mcbn-simulator")
+PROGRAMS = ("mcbn-broker", "mcbn-workload", "mcbn-simulator", "mcbn-images")
 WORKLOAD_DISTRIBUTIONS = {
     "anyio", "certifi", "cffi", "cryptography", "h11", "httpcore", "httpx", "idna", "pycparser", "pynacl", "pyopenssl",
     "rfc8785", "typing-extensions",
@@ -96,6 +96,6 @@ def test_program_answers_version(pyproject, program):
     assert result.stdout.strip() == f"{program} {version}"
 
 
-@pytest.mark.parametrize("package", ["mcbn_protocol", "mcbn_broker", "mcbn_workload", "mcbn_simulator"])
+@pytest.mark.parametrize("package", ["mcbn_protocol", "mcbn_broker", "mcbn_workload", "mcbn_simulator", "mcbn_images"])
 def test_package_is_typed(package):
     assert importlib.resources.files(package).joinpath("py.typed").is_file()

@@ -51,6 +51,12 @@ def test_every_command_of_workload_and_simulator_is_there(generator):
     assert all(f"\n## `mcbn-simulator {name}`\n" in simulator for name in ("demo", "issuer", "launcher", "token"))
 
 
+def test_every_command_of_the_image_builder_is_there(generator):
+    page = generator.images_cli_page()
+    assert all(f"\n## `mcbn-images {name}`\n" in page for name in ("build", "verify", "extend", "lock", "record"))
+    assert "| 3 | superseded |" in generator.exit_codes_page()
+
+
 def test_every_setting_is_there_with_its_default_and_environment_name(generator):
     page = generator.broker_settings_page()
     assert all(f"| `{name}` |" in page and f"`MCBN_{name.upper()}`" in page for name in Settings.model_fields)

@@ -60,12 +60,21 @@ def test_every_module_of_protocol_and_workload_imports(python):
         "import importlib, pkgutil, mcbn_protocol, mcbn_workload\n"
         "for package in (mcbn_protocol, mcbn_workload):\n"
         "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
-        "        if not module.name.endswith('.__main__'):\n"
+        "        if not module.name.endswith('.__main__') and '.mbedtls' not in module.name:\n"
         "            importlib.import_module(module.name); print(module.name)\n"
     )
     imported = run([python, "-I", "-c", program]).stdout.split()
     assert "mcbn_protocol.errors" in imported
     assert any(name.startswith("mcbn_workload.") for name in imported)
+
+
+def test_the_engine_of_an_extra_says_what_to_install(python):
+    program = (
+        "import mcbn_workload.channels.errors as errors\n"
+        "try:\n    import mcbn_workload.channels.mbedtls\n"
+        "except errors.EngineUnavailableError as error:\n    print(error)\n"
+    )
+    assert "the extra `mbedtls`" in run([python, "-I", "-c", program]).stdout
 
 
 @pytest.mark.parametrize("name", ABSENT)

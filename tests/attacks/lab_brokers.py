@@ -35,7 +35,7 @@ from mcbn_protocol.identifiers import ManifestHash, Role
 from mcbn_protocol.key_schedule import Scheme
 from mcbn_protocol.manifest import AgreedManifest, BrokerAddress, ChannelKind, Manifest, RoleTerms
 from mcbn_protocol.messages import Challenge, ChallengeRequest, Problem, Refusal, Release, ReleaseRequest
-from mcbn_protocol.reference_values import EvidenceKind
+from mcbn_protocol.reference_values import ConfidentialSpaceReference, EvidenceKind
 from mcbn_protocol.roster import Participant, Roster
 from mcbn_protocol.sealing import Kem, RecipientKey, seal_info
 from mcbn_protocol.shares import Share, commitment
@@ -45,6 +45,7 @@ from mcbn_simulator.demo.images import image_digest, machine_for, reference_for
 from mcbn_simulator.issuer import Issuer
 from mcbn_simulator.machine import SimulatedMachine
 from mcbn_simulator.public_documents import issuer_app
+from mcbn_workload.attester import TokenKind
 from mcbn_workload.brokers.addresses import Connector
 from mcbn_workload.brokers.gatherer import Gatherer
 from mcbn_workload.brokers.leases import Clock
@@ -183,6 +184,7 @@ class LabBroker:
         self.name = name
         self.root = folder / name
         self.consent_key = Ed25519PrivateKey.generate()
+        self.policy = Policy()
         self._kek = KeyEncryptionKey(os.urandom(32))
         self.home = Home.create(self.root, Identity(NETWORK, name, f"https://{name}.example"), self._kek)
         self.home.note_consent_key(self.consent_key.public_key().public_bytes_raw())
@@ -194,8 +196,8 @@ class LabBroker:
         self.home = Home.open(self.root, self._kek)
         self.store = Store.open(self.home, clock=time.now)
         self._client = new_client(lab.road)
-        self._key_sets = KeySets(
-            self._client, limits=KeySetLimits(), clock=time.monotonic, sleep=asyncio.sleep, jitter=lambda: 0.5
+        self.key_sets = KeySets(
+            self._client, limits=lab.key_set_limits, clock=time.monotonic, sleep=asyncio.sleep, jitter=lambda: 0.5
         )
         self.service = ReleaseService(
             participant=self.name,
@@ -205,9 +207,9 @@ class LabBroker:
             store=self.store,
             ledger=GroupLedger(self.store),
             verifier=ConfidentialSpaceVerifier(
-                self._key_sets, maximum_age_seconds=MAXIMUM_AGE_SECONDS, leeway_seconds=LEEWAY_SECONDS
+                self.key_sets, maximum_age_seconds=MAXIMUM_AGE_SECONDS, leeway_seconds=LEEWAY_SECONDS
             ),
-            policy=Policy,
+            policy=lambda: self.policy,
             clock=time.now,
             random=os.urandom,
             challenge_seconds=120,
@@ -219,7 +221,7 @@ class LabBroker:
 
     async def stop(self) -> None:
         await self.service.aclose()
-        await self._key_sets.aclose()
+        await self.key_sets.aclose()
         await self._client.aclose()
         self.store.close()
 
@@ -262,15 +264,17 @@ class LabAttester:
         self._lab = lab
         self._machine = machine
 
-    async def token(self, audience: str, nonces: tuple[str, ...]) -> str:
+    async def token(self, kind: TokenKind, audience: str, nonces: tuple[str, ...]) -> str:
         return self._lab.token(self._machine, audience, nonces)
 
 
 class Lab:
     """A network of three participants, of whom some run a broker, and whatever a test needs around it."""
 
-    def __init__(self, folder: Path, running: Iterable[str]) -> None:
+    def __init__(self, folder: Path, running: Iterable[str], key_set_limits: KeySetLimits) -> None:
         self.folder = folder
+        self.key_set_limits = key_set_limits
+        self.endings: set[str] = set()
         self.time = LabTime()
         self.road = Road()
         self.road.hosts["issuer.example"] = httpx.ASGITransport(issuer_app(issuer(ISSUER)))
@@ -316,7 +320,7 @@ class Lab:
             scheme=Scheme.HKDF_SHA256,
             commitments={name: self._commitment(name, epoch) for name in NAMES},
             brokers={name: BrokerAddress(f"https://{name}.example", None) for name in NAMES},
-            roles={role: RoleTerms(2, (_reference(role),)) for role in Role},
+            roles={role: RoleTerms(2, (reference(role),)) for role in Role},
             channels=(ChannelKind.TLS13_PSK,),
             kems=(Kem.MLKEM768_X25519,),
             lease_seconds=LEASE,
@@ -518,14 +522,17 @@ def _digest(role: Role) -> str:
     return image_digest(role, b"attacks")
 
 
-def _reference(role: Role) -> Any:
+def reference(role: Role) -> ConfidentialSpaceReference:
+    """The reference values on which everybody agrees for a role."""
     return reference_for(role, machine(role, 1), issuer=ISSUER, participants=NAMES)
 
 
 @contextlib.asynccontextmanager
-async def new_lab(folder: Path, *running: str, **terms: Any) -> AsyncIterator[Lab]:
+async def new_lab(
+    folder: Path, *running: str, key_set_limits: KeySetLimits | None = None, **terms: Any
+) -> AsyncIterator[Lab]:
     """Set up a network whose named participants run brokers, all of which accepted epoch 1 and allow releases."""
-    lab = Lab(folder, running)
+    lab = Lab(folder, running, key_set_limits or KeySetLimits())
     for broker in lab.brokers.values():
         broker.home.adopt_roster(lab.roster.canonical_bytes)
         broker.start()

@@ -32,11 +32,13 @@ from mcbn_protocol.roster import Participant, Roster
 from mcbn_protocol.sealing import Kem, seal, seal_info
 from mcbn_protocol.shares import Share, commitment
 from mcbn_protocol.signatures import Envelope, Label, join, sign
+from mcbn_workload.attester import TokenKind
 from mcbn_workload.brokers.addresses import Connector
 from mcbn_workload.brokers.gatherer import Gatherer
 from mcbn_workload.brokers.leases import Clock
 from mcbn_workload.brokers.quorum import Patience
 from mcbn_workload.epoch_keys.ring import KeyRing
+from mcbn_workload.kinds import EngineName
 from mcbn_workload.settings import Deadlines, Operator, Settings
 
 NAMES = ("alice", "bob", "carol")
@@ -55,7 +57,7 @@ def unchecked_share(value: bytes) -> Share:
 class ShapedAttester:
     """Gives tokens of the right shape: the workload hands them on and looks at none."""
 
-    async def token(self, audience: str, nonces: tuple[str, ...]) -> str:
+    async def token(self, kind: TokenKind, audience: str, nonces: tuple[str, ...]) -> str:
         return "e30.e30.c2ln"
 
 
@@ -202,7 +204,9 @@ async def _read_request(reader: asyncio.StreamReader) -> tuple[str, bytes]:
 def _reference(role: Role) -> ConfidentialSpaceReference:
     return ConfidentialSpaceReference(
         issuer="https://issuer.example",
+        root=None,
         image_digests=(f"sha256:{sha256(role.value.encode()).hex()}",),
+        image_signatures=None,
         hwmodels=("GCP_INTEL_TDX",),
         dbgstat="disabled-since-boot",
         support_attribute=SupportAttribute.STABLE,
@@ -310,7 +314,7 @@ class Lab:
             role=role,
             roster=self.roster,
             channel=ChannelKind.TLS13_PSK,
-            engine="pyopenssl",
+            engine=EngineName.PYOPENSSL,
             forward=None,
             listen=None,
             launcher_socket=Path("/nonexistent/launcher.sock"),

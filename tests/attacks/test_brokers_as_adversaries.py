@@ -41,6 +41,8 @@ from tests.attacks.lab_workload import (
     unchecked_share,
 )
 
+FAMILY = "Brokers as adversaries"
+
 PATIENT = 10.0**6  # seconds; the pauses of the laboratory take no time
 ASKED_ONCE = ["/v1/manifest", "/v1/challenges", "/v1/releases"]
 EXCHANGE = ASKED_ONCE[1:]
@@ -112,7 +114,7 @@ def saying(**changes: object) -> Callable[[Release, ReleaseRequest], Release]:
 
 
 async def test_the_honest_network_gathers(lab: Lab) -> None:
-    """Control: nobody lies, and the two roles hold one key."""
+    """Nobody attacks: nobody lies, and the two roles hold one key."""
     server, client = lab.ring(), lab.ring(role=Role.CLIENT)
     one, other = await server.start(), await client.start()
     assert one.psk is not None
@@ -359,7 +361,7 @@ async def test_a_refusal_of_another_request_blames_nobody(lab: Lab, bob: Broker,
 
 
 async def test_a_refusal_of_his_own_names_bob(lab: Lab, bob: Broker) -> None:
-    """Control: Bob refuses this request himself, and signs it."""
+    """Nobody attacks: Bob refuses this request himself, and signs it."""
     bob.refuses = "consent_paused"
     row = await bob_alone_fails(lab.ring())
     assert (row.outcome, row.code, row.attempts) == ("refused", "consent_paused", 1)
@@ -615,7 +617,7 @@ async def test_a_broken_answer_is_retried_a_few_times_and_blames_nobody(
 
 
 async def test_a_connection_that_breaks_once_is_survived(lab: Lab, bob: Broker) -> None:
-    """Control: the network breaks one answer, and the next one comes."""
+    """Nobody attacks: the network breaks one answer, and the next one comes."""
     faults = iter([reset])
 
     async def wire(path: str, writer: asyncio.StreamWriter) -> bool:
@@ -747,7 +749,10 @@ async def test_equivocating_signers_are_named_and_nobody_is_asked(lab: Lab) -> N
 
 
 async def test_an_older_manifest_at_one_broker_does_not_win(lab: Lab, bob: Broker) -> None:
-    """Mallory, as Bob's broker, gives the manifest before the last, whose image has a known hole."""
+    """Mallory, as Bob's broker, gives the manifest before the last, whose image has a known hole.
+
+    Known as: rollback of signed metadata (CVE-2022-29173 in go-tuf).
+    """
     old = bob.bundle
     newer = lab.open_epoch(2)
     bob.bundle = old
@@ -756,7 +761,10 @@ async def test_an_older_manifest_at_one_broker_does_not_win(lab: Lab, bob: Broke
 
 
 async def test_one_broker_cannot_lead_back_to_an_older_epoch(lab: Lab, bob: Broker) -> None:
-    """Mallory, as Bob's broker, refuses the new epoch and goes on releasing under the old one, alone."""
+    """Mallory, as Bob's broker, refuses the new epoch and goes on releasing under the old one, alone.
+
+    Known as: rollback of signed metadata (CVE-2022-29173 in go-tuf).
+    """
     older = dict(bob.accepted)
     old = bob.bundle
     lab.open_epoch(2)

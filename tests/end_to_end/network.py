@@ -27,11 +27,9 @@ from mcbn_protocol.reference_values import EvidenceKind
 from mcbn_protocol.roster import Roster
 from mcbn_protocol.sealing import SEED_BYTES, Kem, RecipientKey
 from mcbn_simulator.demo.ceremony import Ceremony
-from mcbn_simulator.demo.images import image_digest, machine_for, reference_for
 from mcbn_simulator.demo.narration import Narrator
-from mcbn_simulator.demo.participants import Participant
+from mcbn_simulator.demo.participants import NAMES, people
 from mcbn_simulator.demo.processes import base_environment, script, supervised
-from mcbn_simulator.demo.scene import NAMES
 from mcbn_simulator.demo.workspace import Workspace
 from mcbn_simulator.machine import SimulatedMachine
 
@@ -269,13 +267,6 @@ def code_of(answer: httpx.Response) -> str:
     return Problem.parse(answer.content).reason.code
 
 
-class _SetUp(Ceremony):
-    """The ceremony without its last step: the tests start the brokers."""
-
-    async def _serve(self, one: Participant, *, shown: bool) -> None:
-        pass
-
-
 @contextlib.contextmanager
 def agreed_network(space: Workspace) -> Iterator[Network]:
     """Let three participants agree, with the real commands; the attestation service runs as long as the block."""
@@ -291,16 +282,7 @@ def agreed_network(space: Workspace) -> Iterator[Network]:
 
 async def _agree(space: Workspace, issuer: str) -> tuple[Roster, SimulatedMachine]:
     narrator = Narrator(Console(quiet=True))
-    with contextlib.ExitStack() as sockets:
-        async with supervised(space.logs) as supervisor:
-            participants = [Participant(name, space, supervisor, narrator, sockets) for name in NAMES]
-            ceremony = _SetUp(participants, space.post)
-            roster = await ceremony.introduce()
-            machines = {
-                role: machine_for(role, role.value, number, image_digest(role, roster))
-                for number, role in enumerate(Role, start=1)
-            }
-            await ceremony.agree(
-                {role: reference_for(role, one, issuer=issuer, participants=NAMES) for role, one in machines.items()}
-            )
+    async with supervised(space.logs) as supervisor:
+        with people(space, supervisor, narrator) as participants:
+            roster, machines = await Ceremony(participants, space.post).agree_on_two_images(issuer)
     return Roster.parse(roster), machines[Role.CLIENT]

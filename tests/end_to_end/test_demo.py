@@ -25,7 +25,7 @@ from mcbn_simulator.demo.processes import DemoError, supervised
 pytestmark = pytest.mark.timeout(300)
 
 DEMO = (str(Path(sys.executable).with_name("mcbn-simulator")), "demo")
-ACTS = ["release", "pause", "resume", "debug-image", "wrong-digest"]
+ACTS = ["release", "channels", "pause", "resume", "debug-image", "wrong-digest"]
 DEADLINE = 180
 
 
@@ -82,7 +82,11 @@ def test_two_demos_at_once_go_as_expected_and_leave_nothing(temporary: Path) -> 
     channel = {"protocol": "TLSv1.3", "suite": "TLS_CHACHA20_POLY1305_SHA256", "group": "X25519MLKEM768"}
     assert facts["release"] == facts["resume"] == channel
     assert facts["pause"]["participant"] == "bob"
-    assert facts["pause"]["ended"] == ["server", "client"]
+    assert facts["channels"]["dtls12-psk"]["protocol"] == "DTLSv1.2"
+    assert facts["channels"]["dtls12-psk"]["suite"] == "ECDHE-PSK-CHACHA20-POLY1305"
+    assert facts["channels"]["mtls13"] == channel
+    lines = {f"{line}{role}-vm" for line in ("", "dtls-", "mtls-") for role in ("server", "client")}
+    assert set(facts["pause"]["ended"]) == lines
     names = ["alice", "bob", "carol"]
     assert facts["debug-image"] == {"checks": dict.fromkeys(names, "dbgstat")}
     assert facts["wrong-digest"] == {"checks": dict.fromkeys(names, "image_digest")}
@@ -98,7 +102,7 @@ def test_two_demos_at_once_go_as_expected_and_leave_nothing(temporary: Path) -> 
     ("number", "moment"),
     [
         (signal.SIGTERM, "roster build"),
-        (signal.SIGINT, "Act 2."),
+        (signal.SIGINT, "Act 3."),
     ],
 )
 def test_an_interrupted_demo_leaves_no_process_and_no_folder(

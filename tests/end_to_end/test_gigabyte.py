@@ -26,7 +26,7 @@ SOCKET_SECONDS = 60  # without progress on any socket
 TUNNEL_END = """
 import asyncio, json, sys
 from mcbn_protocol.secret import Secret
-from mcbn_workload.channels.streams import ChannelRegistry
+from mcbn_workload.channels.registry import ChannelRegistry
 from mcbn_workload.channels.tls_psk import TlsPskClient, TlsPskServer
 from mcbn_workload.tunnel.addresses import parse_plain_address
 from mcbn_workload.tunnel.ends import connect_tunnel, serve_tunnel

@@ -28,6 +28,7 @@ SYNCS = {"fsync", "fdatasync"}
 EVENT_LOOP = 0
 FEWEST_PLAUSIBLE = 12
 CALL_LINE = re.compile(r"(?P<thread>\d+) +(?P<call>\w+)\(")  # a line `<... call resumed>` is the same call's end
+WAKE_UP = re.compile(r"\(\d+<(anon_inode:\[eventfd\]|UNIX)")  # how a thread wakes the event loop; two may become one
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,26 @@ def threads(broker: Broker) -> list[int]:
 
 
 def calls_of_a_release(strace: str, network: Network, folder: Path) -> list[Point]:
+    """Return every call that leaves something behind. Wake-ups do not, and how many there are depends on the load."""
     log = folder / "calls"
     with Broker(network.desk.copy(folder / "undisturbed")).ready() as broker, broker.connect() as client:
         request, order = network.fresh_request(client), threads(broker)
-        with traced(strace, broker.pid, "-f", "-e", f"trace={','.join(CALLS)}", "-o", str(log)):
+        with traced(strace, broker.pid, "-f", "-yy", "-e", f"trace={','.join(CALLS)}", "-o", str(log)):
             network.released(ask(client, request))
     seen: Counter[tuple[int, str]] = Counter()
-    points = []
+    points, woken = [], set()
     for line in log.read_text().splitlines():
         if found := CALL_LINE.match(line):
             key = order.index(int(found["thread"])), found["call"]
+            if WAKE_UP.search(line):
+                woken.add(key)
+                continue
             seen[key] += 1
             points.append(Point(*key, seen[key]))
+    assert woken.isdisjoint(seen), "wake-ups would disturb the count of this thread's other calls of the kind"
+    makers = Counter(call for thread, call in seen if thread != EVENT_LOOP)
+    assert set(makers.values()) <= {1}, "`when` counts for each thread: only one may make calls of a kind"
+    assert not {call for thread, call in seen if thread == EVENT_LOOP} & set(makers)
     return points
 
 
@@ -72,13 +81,16 @@ def kill(strace: str, network: Network, desk: Desk, point: Point) -> tuple[bytes
     """Return the request, and its answer if there was a whole one before the broker's end."""
     injection = f"inject={point.call}:signal=KILL:when={point.number}"
     with Broker(desk).ready() as broker, broker.connect() as client:
-        request, thread = network.fresh_request(client), threads(broker)[point.thread]
-        with traced(strace, thread, "-e", f"trace={point.call}", "-e", injection):
+        request = network.fresh_request(client)
+        # The event loop is the main thread; the others have no names here, and start in any order.
+        whole = () if point.thread == EVENT_LOOP else ("-f",)
+        with traced(strace, broker.pid, *whole, "-e", f"trace={point.call}", "-e", injection):
             try:
                 answer: httpx.Response | None = ask(client, request)
             except httpx.TransportError:
                 answer = None
-        assert broker.ended() == -signal.SIGKILL, f"{point} was not reached"
+            # Before strace is told to let go: while threads are dying it would wait for one that is gone.
+            assert broker.ended() == -signal.SIGKILL, f"{point} was not reached"
     return request, answer
 
 

@@ -21,8 +21,8 @@ from mcbn_broker.storage.store import Store
 from mcbn_protocol.key_schedule import Purpose, derive, epoch_secret
 from mcbn_protocol.manifest import AgreedManifest
 from mcbn_protocol.shares import Share
+from mcbn_simulator.demo.participants import NAMES
 from mcbn_simulator.demo.processes import script
-from mcbn_simulator.demo.scene import NAMES
 from mcbn_simulator.token_file import TOKEN_FILE_NAME
 from tests.end_to_end.secret_scanner import Evidence, Finding, ProcessWitness, Scanner, folder_evidence, forms_of
 

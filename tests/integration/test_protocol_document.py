@@ -108,7 +108,19 @@ def test_every_member_of_messages_is_in_their_tables():
 
 def test_every_term_of_the_manifest_and_its_reference_values_is_in_the_tables():
     payload = json.loads(first_vector("manifest")["input"]["bundle"])["payload"]
-    optional = {"insecure_http", "insecure_scheme", "instance_ids", "service_accounts", "insecure_debug"}
+    optional = {
+        "root",
+        "image_signatures",
+        "mutual_tls",
+        "insecure_http",
+        "insecure_scheme",
+        "insecure_psk_suites",
+        "insecure_psk_profile",
+        "key_log",
+        "instance_ids",
+        "service_accounts",
+        "insecure_debug",
+    }
     evidence = set(payload["roles"]["client"]["evidence"][0])
     assert members("Manifest") == set(payload) | evidence | optional
     assert optional <= set(manifest.Manifest.__annotations__) | set(ConfidentialSpaceReference.__annotations__)

@@ -11,20 +11,10 @@ import pytest
 
 from mcbn_protocol.secret import Secret
 from mcbn_workload.channels import errors
-from mcbn_workload.channels.listener import ChannelServer, serve_channels
-from mcbn_workload.channels.streams import Channel, ChannelRegistry, Limits, open_channel
-from mcbn_workload.channels.tls_psk import SUITES, TlsPskClient, TlsPskServer
-
-IDENTITY = "mcbn1.AAECAwQFBgcICQoLDA0ODw"
-KEY = bytes(range(32))
-
-
-def owned() -> dict[str, Any]:
-    return {
-        "guard": lambda _identity: None,
-        "registry": ChannelRegistry(),
-        "limits": Limits(handshake_seconds=30, close_seconds=5),
-    }
+from mcbn_workload.channels.listener import ChannelServer
+from mcbn_workload.channels.streams import open_channel
+from mcbn_workload.channels.tls_psk import SUITES, TlsPskClient
+from tests.interop.peers import IDENTITY, KEY, our_server, owned
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +32,6 @@ async def process(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
         if running.returncode is None:
             running.kill()
         await running.communicate()
-
-
-async def echo(channel: Channel) -> None:
-    while data := await channel.read():
-        await channel.write(data)
-    await channel.write_eof()
-
-
-@asynccontextmanager
-async def our_server() -> AsyncIterator[ChannelServer]:
-    table = {IDENTITY.encode(): Secret(KEY)}
-    async with serve_channels("127.0.0.1", 0, TlsPskServer(table.get), echo, **owned()) as server:
-        yield server
 
 
 def client_command(openssl: str, server: ChannelServer, *options: str, key: bytes = KEY) -> list[str]:
@@ -78,13 +55,14 @@ async def talk(command: list[str], line: bytes) -> tuple[bytes, int]:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-async def test_s_client_talks_to_our_server(openssl: str, suite: str) -> None:
+async def test_s_client_talks_to_our_server(openssl: str, seen: Any, suite: str) -> None:
     async with our_server() as server:
         command = client_command(openssl, server, "-tls1_3", "-ciphersuites", suite)
         output, status = await talk(command, b"a line from openssl")
     assert b"a line from openssl" in output
     assert suite.encode() in output
     assert status == 0
+    seen("openssl", "TLS 1.3 PSK", suite, "server")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +131,7 @@ async def ready_port(server: asyncio.subprocess.Process) -> int:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-async def test_our_client_talks_to_s_server(openssl: str, suite: str) -> None:
+async def test_our_client_talks_to_s_server(openssl: str, seen: Any, suite: str) -> None:
     options = ["-accept", "127.0.0.1:0", "-nocert", "-tls1_3", "-ciphersuites", suite, "-rev"]
     psk = ["-psk", KEY.hex(), "-psk_identity", IDENTITY]
     async with process(openssl, "s_server", *options, *psk) as server:
@@ -163,6 +141,7 @@ async def test_our_client_talks_to_s_server(openssl: str, suite: str) -> None:
         await channel.write(b"abc\n")
         assert await channel.read() == b"cba\n"
         await channel.close()
+    seen("openssl", "TLS 1.3 PSK", suite, "client")
 
 
 async def test_our_client_refuses_s_server_with_another_key(openssl: str) -> None:

@@ -261,6 +261,11 @@ PURPOSES = (
     "client>server/dtls12-psk",
     "server/rsa-seed",
     "client/rsa-seed",
+    "client+server/rsa-seed",
+    "ca/rsa-seed",
+    "server/ed25519-seed",
+    "client/ed25519-seed",
+    "ca/ed25519-seed",
 )
 
 
@@ -401,14 +406,18 @@ def manifest() -> tuple[str, list[dict]]:
 
     later = MANIFEST | {"epoch": 2, "previous": MANIFEST_HASH.hex()}
     legacy = MANIFEST | {"scheme": "sha256-concat", "insecure_scheme": True}
+    rsa = {"leaf": "rsa", "scheme": "c2sp-det-keygen", "bits": 3072}
+    mutual = MANIFEST | {"channels": ["mtls13", "tls13-psk"], "mutual_tls": rsa}
     spoilt = {
+        "mutual_tls without mtls13": mutual | {"channels": ["tls13-psk"]},
+        "mutual_tls of two minds": mutual | {"mutual_tls": rsa | {"leaf": "ed25519"}},
         "epoch 1 with previous": MANIFEST | {"previous": MANIFEST_HASH.hex()},
         "legacy scheme without insecure_scheme": MANIFEST | {"scheme": "sha256-concat"},
         "plain HTTP": MANIFEST | {"brokers": {n: {"url": "http://broker.example"} for n in NAMES}},
         "another roster": MANIFEST | {"roster_hash": "00" * 32},
         "a commitment twice": MANIFEST | {"commitments": dict.fromkeys(NAMES, "11" * 32)},
     }
-    good = {"epoch 1": MANIFEST, "epoch 2": later, "legacy scheme": legacy}
+    good = {"epoch 1": MANIFEST, "epoch 2": later, "legacy scheme": legacy, "mutual TLS": mutual}
     cases: list[dict] = [
         {
             "name": name,

@@ -19,9 +19,21 @@ Everything that may fail is a `WorkloadError`. `open_keys` keeps one set of keys
 """
 
 from mcbn_protocol import __version__
+from mcbn_workload.channels.datagrams import DatagramChannel
 from mcbn_workload.channels.streams import Channel
-from mcbn_workload.endpoints import connect, listen, open_keys
+from mcbn_workload.endpoints import connect, connect_datagrams, listen, listen_datagrams, open_keys
 from mcbn_workload.errors import WorkloadError
 from mcbn_workload.settings import Settings
 
-__all__ = ["Channel", "Settings", "WorkloadError", "__version__", "connect", "listen", "open_keys"]
+__all__ = [
+    "Channel",
+    "DatagramChannel",
+    "Settings",
+    "WorkloadError",
+    "__version__",
+    "connect",
+    "connect_datagrams",
+    "listen",
+    "listen_datagrams",
+    "open_keys",
+]

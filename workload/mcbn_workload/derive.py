@@ -1,14 +1,24 @@
-"""Combines shares from files with a legacy scheme, to compare with systems that still use its raw output as a key."""
+"""Combines shares from files with a legacy scheme, to compare with systems that use its output as a key or RSA seed."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from mcbn_protocol.encoding import b64u_encode
 from mcbn_protocol.errors import KeyScheduleError
 from mcbn_protocol.key_schedule import LEGACY_SCHEMES, CombinedKey, Scheme, legacy_combination
+from mcbn_protocol.rsa_schemes import RsaScheme
 from mcbn_protocol.shares import Share
 from mcbn_workload.errors import ConfigurationError
+from mcbn_workload.rsa_keys import derive_rsa_key, spki_sha256
+
+RSA_COMBINATION: Final = Scheme.SHA256_CONCAT
+"""The combination whose output was the RSA seed of the systems that this one grew from."""
 
 _HEX: Final = re.compile(rb"[0-9a-f]{64}\n?")
 _FILE_BYTES: Final = 65
@@ -40,6 +50,48 @@ def combine_files(scheme: Scheme, files: Sequence[Path]) -> CombinedKey:
         return legacy_combination(scheme, [_read_share(path) for path in files])
     except KeyScheduleError as error:
         raise ShareFileError(str(error)) from error
+
+
+class KeyFileError(ConfigurationError):
+    """The file for a private key is there already, or cannot be written."""
+
+    code: ClassVar[str] = "key_file_refused"
+
+
+def rsa_key_of(combined: CombinedKey, scheme: RsaScheme, bits: int | None) -> RSAPrivateKey:
+    """Return the RSA key that a scheme makes of a combined key.
+
+    Raises:
+        ConfigurationError: A size that the scheme has no keys of.
+        RsaKeyError: No key follows from this one.
+    """
+    return derive_rsa_key(scheme, combined, scheme.sizes[0] if bits is None else bits)
+
+
+def describe_rsa_key(combined: CombinedKey, key: RSAPrivateKey) -> str:
+    """Return the combined key, the public key (PKCS #1, RFC 8017 A.1.1) and its name, as lines to compare."""
+    public = key.public_key()
+    lines = [
+        f"combined key (base64url): {b64u_encode(combined.reveal())}",
+        f"SPKI SHA-256 (base64url): {b64u_encode(spki_sha256(public))}",
+        public.public_bytes(Encoding.PEM, PublicFormat.PKCS1).decode("ascii"),
+    ]
+    return "\n".join(lines)
+
+
+def write_private_key(key: RSAPrivateKey, path: Path) -> None:
+    """Write a private key, unencrypted, to a new file that only its owner can read.
+
+    Raises:
+        KeyFileError: The file exists already or cannot be written.
+    """
+    data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise KeyFileError(f"cannot write the private key to {path}: {error.strerror}; name a new file") from error
 
 
 def _read_share(path: Path) -> Share:

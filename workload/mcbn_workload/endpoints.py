@@ -1,22 +1,36 @@
 """The public interface for Python applications: keys that renew themselves, and channels under them."""
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Final
 
 from mcbn_protocol.identifiers import Role
+from mcbn_protocol.manifest import AgreedManifest, ChannelKind
 from mcbn_workload.attester.confidential_space import ConfidentialSpace
 from mcbn_workload.brokers.addresses import Connector
 from mcbn_workload.brokers.gatherer import Gatherer
 from mcbn_workload.brokers.leases import Clock
 from mcbn_workload.brokers.quorum import Patience
+from mcbn_workload.channels.datagram_listener import DatagramServer, serve_datagram_channels
+from mcbn_workload.channels.datagrams import DatagramChannel, open_datagram_channel
 from mcbn_workload.channels.listener import ChannelServer, serve_channels
-from mcbn_workload.channels.streams import Channel, Limits, open_channel
-from mcbn_workload.channels.tls_psk import TlsPskServer
+from mcbn_workload.channels.psk import Watch
+from mcbn_workload.channels.registry import Limits
+from mcbn_workload.channels.streams import Channel, open_channel
+from mcbn_workload.epoch_keys.engines import psk_engines
+from mcbn_workload.epoch_keys.mutual_tls import MutualTlsOpener
+from mcbn_workload.epoch_keys.openers import Opener, PskOpener, WatchMaker, no_watch
 from mcbn_workload.epoch_keys.ring import KeyRing
+from mcbn_workload.errors import ConfigurationError
+from mcbn_workload.kinds import DATAGRAM_CHANNELS, EngineName
 from mcbn_workload.settings import Settings, require
+
+_log: Final = logging.getLogger("mcbn.workload.keys")
 
 SettingsOrPath = Settings | Path | str
 
@@ -44,6 +58,55 @@ def new_patience(settings: Settings) -> Patience:
     )
 
 
+def new_opener(settings: Settings, clock: Clock) -> Opener:
+    """Return what derives the keys of these settings' channel.
+
+    Raises:
+        ConfigurationError: The files of a CA are none.
+        EngineUnavailableError: The engine's library is not installed.
+    """
+    watch = new_watch(settings)
+    if settings.channel is ChannelKind.MTLS13:
+        return MutualTlsOpener(settings.role, settings.mutual_tls, clock, watch)
+    engines = psk_engines(settings.channel, settings.engine, mtu=settings.mtu)
+    return PskOpener(settings.channel, engines, watch)
+
+
+def new_watch(settings: Settings) -> WatchMaker:
+    """Return what says whether channels may be read along: the image's configuration and the manifest must both.
+
+    Raises:
+        ConfigurationError: This image or its engine has no key log, or its file cannot be written.
+    """
+    if settings.key_log is None:
+        return no_watch
+    if settings.engine is EngineName.MBEDTLS:
+        raise ConfigurationError(
+            f"the engine {settings.engine} cannot write a key log: use engine = {EngineName.PYOPENSSL.value!r}"
+        )
+    try:
+        module = import_module("mcbn_workload.key_log")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            "this image was built without the key log: take key_log out, or build another"
+        ) from error
+    watch: Watch = module.key_log(settings.key_log)
+
+    def allowed(agreed: AgreedManifest) -> Watch:
+        if not agreed.manifest.key_log:
+            raise ConfigurationError(
+                f"this image's configuration says key_log, but the manifest of epoch {agreed.manifest.epoch} does not: "
+                "agree on a manifest or an image that fits the other"
+            )
+        _log.warning(
+            "KEY LOG: the secrets of all channels are written to a file",
+            extra={"event": "key_log", "epoch": agreed.manifest.epoch},
+        )
+        return watch
+
+    return allowed
+
+
 def channel_limits(settings: Settings) -> Limits:
     """Return the limits of one end's channels."""
     return Limits(handshake_seconds=settings.deadlines.handshake_seconds)
@@ -60,7 +123,8 @@ async def open_keys(settings: SettingsOrPath) -> AsyncIterator[KeyRing]:
     settings = load_settings(settings)
     clock, patience = Clock(), new_patience(settings)
     source = new_gatherer(settings, clock, patience)
-    ring = KeyRing(source, settings.roster.names, clock=clock, patience=patience)
+    opener = new_opener(settings, clock)
+    ring = KeyRing(source, settings.roster.names, clock=clock, patience=patience, opener=opener)
     await ring.start()
     failure: Exception | None = None
     async with asyncio.TaskGroup() as group:
@@ -78,7 +142,7 @@ async def open_keys(settings: SettingsOrPath) -> AsyncIterator[KeyRing]:
 
 @asynccontextmanager
 async def connect(settings: SettingsOrPath, *, keys: KeyRing | None = None) -> AsyncIterator[Channel]:
-    """Open one channel to the far end (`MCBN_CONNECT`) while the block runs.
+    """Open one channel over TCP to the far end (`MCBN_CONNECT`) while the block runs.
 
     Args:
         settings: A client's settings, or the path of its configuration file.
@@ -90,6 +154,7 @@ async def connect(settings: SettingsOrPath, *, keys: KeyRing | None = None) -> A
         ChannelError: No channel to the far end.
     """
     settings = load_settings(settings)
+    _require_transport(settings, datagrams=False)
     settings.require_role(Role.CLIENT)
     host, port = require(settings.operator.connect, "MCBN_CONNECT")
     async with AsyncExitStack() as stack:
@@ -121,6 +186,7 @@ async def listen(
         NoKeysError: See `open_keys`.
     """
     settings = load_settings(settings)
+    _require_transport(settings, datagrams=False)
     settings.require_role(Role.SERVER)
     host, port = require(settings.operator.listen, "MCBN_LISTEN")
     async with AsyncExitStack() as stack:
@@ -129,13 +195,63 @@ async def listen(
             serve_channels(
                 host,
                 port,
-                TlsPskServer(ring.lookup),
+                ring.server_engines(),
                 handler,
                 guard=ring.guard,
                 registry=ring.registry,
                 limits=channel_limits(settings),
             )
         )
+
+
+@asynccontextmanager
+async def connect_datagrams(settings: SettingsOrPath, *, keys: KeyRing | None = None) -> AsyncIterator[DatagramChannel]:
+    """Open one channel over UDP to the far end; see `connect`."""
+    settings = load_settings(settings)
+    _require_transport(settings, datagrams=True)
+    settings.require_role(Role.CLIENT)
+    host, port = require(settings.operator.connect, "MCBN_CONNECT")
+    async with AsyncExitStack() as stack:
+        ring = await _keys(stack, keys, settings)
+        channel = await open_datagram_channel(
+            host,
+            port,
+            ring.datagram_client_engine,
+            guard=ring.guard,
+            registry=ring.registry,
+            limits=channel_limits(settings),
+        )
+        yield await stack.enter_async_context(channel)
+
+
+@asynccontextmanager
+async def listen_datagrams(
+    handler: Callable[[DatagramChannel], Awaitable[None]], settings: SettingsOrPath, *, keys: KeyRing | None = None
+) -> AsyncIterator[DatagramServer]:
+    """Accept channels over UDP while the block runs; see `listen`."""
+    settings = load_settings(settings)
+    _require_transport(settings, datagrams=True)
+    settings.require_role(Role.SERVER)
+    host, port = require(settings.operator.listen, "MCBN_LISTEN")
+    async with AsyncExitStack() as stack:
+        ring = await _keys(stack, keys, settings)
+        yield await stack.enter_async_context(
+            serve_datagram_channels(
+                host,
+                port,
+                ring.acceptor(),
+                handler,
+                guard=ring.guard,
+                registry=ring.registry,
+                limits=channel_limits(settings),
+            )
+        )
+
+
+def _require_transport(settings: Settings, *, datagrams: bool) -> None:
+    if (settings.channel in DATAGRAM_CHANNELS) != datagrams:
+        other = "connect and listen" if datagrams else "connect_datagrams and listen_datagrams"
+        raise ConfigurationError(f"this image's channel is {settings.channel}: use {other}")
 
 
 async def _keys(stack: AsyncExitStack, keys: KeyRing | None, settings: Settings) -> KeyRing:

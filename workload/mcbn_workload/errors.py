@@ -13,15 +13,17 @@ class ExitCode(IntEnum):
     CONFIGURATION = 3
     NO_KEYS = 4
     CHANNEL = 5
+    APPLICATION = 6
 
 
 EXIT_CODES: Final = {
-    ExitCode.OK: "It did what it was asked to do; `server` and `client`: it was told to stop.",
+    ExitCode.OK: "It did what it was asked to do; `server` and `client`: told to stop, or the application is done.",
     ExitCode.FAILED: "A fault of the program itself; its log has the traceback.",
     ExitCode.USAGE: "The command line is wrong.",
     ExitCode.CONFIGURATION: "The configuration file, the environment or an input file is wrong. Nothing was started.",
     ExitCode.NO_KEYS: "The manifest or the shares could not be gathered; the table says who is missing and why.",
     ExitCode.CHANNEL: "No channel to the far end, or it broke.",
+    ExitCode.APPLICATION: "The application beside the tunnel could not be started, or it failed.",
 }
 """What each exit code means."""
 

@@ -16,13 +16,13 @@ from mcbn_protocol.manifest import ChannelKind
 from mcbn_protocol.participants import check_broker_url, names_this_machine, plain_http_to_a_name
 from mcbn_protocol.roster import Roster
 from mcbn_workload.errors import ConfigurationError
+from mcbn_workload.kinds import DATAGRAM_CHANNELS, MTU, MTU_MAX, MTU_MIN, EngineName, check_engine
 
 T = TypeVar("T")
 
 DEFAULT_PATH: Final = Path("/etc/mcbn/workload.toml")
 LAUNCHER_SOCKET: Final = Path("/run/container_launcher/teeserver.sock")
 FILE_BYTES: Final = 64 * 1024
-ENGINES: Final = ("pyopenssl",)
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 SECONDS_MAX: Final = 3600
 
@@ -39,7 +39,10 @@ _PORT_MAX: Final = 65535
 _ADDRESS: Final = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]/]+)):(?P<port>[0-9]{1,5})")
 _ROLES: Final = re.compile("|".join(Role))
 _CHANNELS: Final = re.compile("|".join(ChannelKind))
-_ENGINES: Final = re.compile("|".join(ENGINES))
+_DNS_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+_ARGUMENT: Final = re.compile(r"[^\0]*")
+_VARIABLE: Final = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+_ENGINES: Final = re.compile("|".join(EngineName))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,35 @@ class Deadlines:
 
     gather_seconds: int = 60
     request_seconds: int = 10
-    handshake_seconds: int = 10
+    handshake_seconds: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertificateSettings:
+    """What this end's certificate for mutual TLS is made of, besides its key.
+
+    Attributes:
+        ca_certificate: The CA's certificate, PEM; None for one that is derived.
+        ca_key: Its private key, PEM, unencrypted; there exactly when `ca_certificate` is.
+        names: DNS names; empty for the role's default, `mcbn-server` or `mcbn-client`.
+    """
+
+    ca_certificate: Path | None = None
+    ca_key: Path | None = None
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplicationSettings:
+    """The program that the workload starts beside its tunnel.
+
+    Attributes:
+        command: An absolute path and its arguments.
+        environment: Variables besides the few that every application gets. None of the operator's is handed on.
+    """
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,18 +144,26 @@ class Settings:
         insecure_loopback_brokers: Whether the operator's URLs may lead back into the container, as on one machine for
             development. In an image it would let the operator send requests into the plaintext ends.
         operator: What the environment says.
+        mutual_tls: What its certificate is made of, if the channel is `mtls13`.
+        mtu: The largest datagram to send, in bytes, if the channel is over datagrams.
+        key_log: Where to write the channels' secrets, for whoever debugs them; the signed manifest must allow it.
+        application: What to start beside the tunnel; None if somebody else starts it.
     """
 
     role: Role
     roster: Roster
     channel: ChannelKind
-    engine: str
+    engine: EngineName
     forward: str | None
     listen: str | None
     launcher_socket: Path
     deadlines: Deadlines
     insecure_loopback_brokers: bool
     operator: Operator
+    mutual_tls: CertificateSettings = CertificateSettings()
+    mtu: int = MTU
+    key_log: Path | None = None
+    application: ApplicationSettings | None = None
 
     @classmethod
     def load(cls, path: Path = DEFAULT_PATH, environment: Mapping[str, str] = os.environ) -> Self:
@@ -138,25 +177,30 @@ class Settings:
             members = tomllib.loads(data.decode("utf-8"))
             with Fields(members, "configuration") as fields:
                 roster = load_roster(path.parent / fields.text("roster"))
-                return cls._from(fields, roster, environment)
+                return cls._from(fields, roster, environment, path.parent)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, MalformedError) as error:
             raise ConfigurationError(f"{path}: {error}") from error
 
     @classmethod
-    def _from(cls, fields: Fields, roster: Roster, environment: Mapping[str, str]) -> Self:
+    def _from(cls, fields: Fields, roster: Roster, environment: Mapping[str, str], folder: Path) -> Self:
         role = Role(fields.text("role", pattern=_ROLES))
+        channel = ChannelKind(fields.text("channel", pattern=_CHANNELS))
         loopback = fields.flag("insecure_loopback_brokers")
         return cls(
             role=role,
             roster=roster,
-            channel=ChannelKind(fields.text("channel", pattern=_CHANNELS)),
-            engine=fields.text("engine", pattern=_ENGINES),
+            channel=channel,
+            engine=_engine(fields, channel),
             forward=fields.text("forward") if role is Role.SERVER and fields.has("forward") else None,
             listen=fields.text("listen") if role is Role.CLIENT and fields.has("listen") else None,
             launcher_socket=Path(fields.text("launcher_socket")) if fields.has("launcher_socket") else LAUNCHER_SOCKET,
             deadlines=_deadlines(fields),
             insecure_loopback_brokers=loopback,
             operator=Operator.read(environment, roster, insecure_loopback_brokers=loopback),
+            mutual_tls=_certificates(fields, folder) if channel is ChannelKind.MTLS13 else CertificateSettings(),
+            mtu=_mtu(fields) if channel in DATAGRAM_CHANNELS else MTU,
+            key_log=Path(fields.text("key_log")) if fields.has("key_log") else None,
+            application=_application(fields),
         )
 
     def require_role(self, role: Role) -> None:
@@ -264,6 +308,49 @@ def _deadlines(fields: Fields) -> Deadlines:
             if inner.has(name):
                 given[name] = inner.integer(name, minimum=1, maximum=SECONDS_MAX)
     return Deadlines(**given)
+
+
+def _engine(fields: Fields, channel: ChannelKind) -> EngineName:
+    engine = EngineName(fields.text("engine", pattern=_ENGINES))
+    check_engine(channel, engine)
+    return engine
+
+
+def _mtu(fields: Fields) -> int:
+    return fields.integer("mtu", minimum=MTU_MIN, maximum=MTU_MAX) if fields.has("mtu") else MTU
+
+
+def _certificates(fields: Fields, folder: Path) -> CertificateSettings:
+    if not fields.has("mutual_tls"):
+        return CertificateSettings()
+    with Fields(fields.object("mutual_tls"), fields.path("mutual_tls")) as inner:
+        if inner.has("ca_certificate") != inner.has("ca_key"):
+            raise inner.fail("ca_key", "a CA needs both ca_certificate and ca_key")
+        return CertificateSettings(
+            ca_certificate=inner.optional("ca_certificate", lambda name: folder / inner.text(name)),
+            ca_key=inner.optional("ca_key", lambda name: folder / inner.text(name)),
+            names=inner.texts("names", minimum=1, pattern=_DNS_NAME) if inner.has("names") else (),
+        )
+
+
+def _application(fields: Fields) -> ApplicationSettings | None:
+    if not fields.has("application"):
+        return None
+    with Fields(fields.object("application"), fields.path("application")) as inner:
+        command = inner.texts("command", minimum=1, pattern=_ARGUMENT)
+        if not command[0].startswith("/"):
+            raise inner.fail("command", "it begins with the program's absolute path")
+        return ApplicationSettings(command=command, environment=_variables(inner))
+
+
+def _variables(fields: Fields) -> dict[str, str]:
+    if not fields.has("environment"):
+        return {}
+    given = fields.object("environment")
+    with Fields(given, fields.path("environment")) as inner:
+        if not all(_VARIABLE.fullmatch(name) for name in given):
+            raise fields.fail("environment", "a variable's name has letters, digits and _, and no digit first")
+        return {name: inner.text(name, pattern=_ARGUMENT) for name in given}
 
 
 def _read(path: Path, limit: int) -> bytes:

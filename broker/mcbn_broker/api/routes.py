@@ -40,7 +40,15 @@ def create_api(service: ReleaseService, settings: Settings, metrics: Metrics) ->
         settings: Deadlines, rates and limits.
         metrics: Counted by the routes.
     """
-    api = FastAPI(title="MCBN broker", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    # A redirect to the address without its last slash would pass by the door, and name whatever host the client named.
+    api = FastAPI(
+        title="MCBN broker",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
     door = _Door(service, settings, metrics)
     routes = _Routes(service, metrics)
     # Plain routes: the endpoints read and write bytes; resolving their dependencies would cost as much as a token.

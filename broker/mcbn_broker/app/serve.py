@@ -13,10 +13,11 @@ from functools import partial
 from mcbn_broker.api.health import create_health
 from mcbn_broker.api.routes import create_api
 from mcbn_broker.app.listeners import Server, address_of, bind, broker_server, health_server
-from mcbn_broker.app.notify import handed_over, notify, watchdog_seconds
+from mcbn_broker.app.notify import handed_over, notify
 from mcbn_broker.app.policy_file import PolicyFile
 from mcbn_broker.app.process_limits import forbid_core_dumps, room_for_connections
 from mcbn_broker.app.watch import Watch
+from mcbn_broker.app.watchdog import feed_watchdog
 from mcbn_broker.attestation.confidential_space import (
     LEEWAY_SECONDS,
     MAXIMUM_AGE_SECONDS,
@@ -25,7 +26,7 @@ from mcbn_broker.attestation.confidential_space import (
 from mcbn_broker.attestation.fetching import new_client
 from mcbn_broker.attestation.key_sets import KeySetLimits, KeySets
 from mcbn_broker.keystore.home import Home
-from mcbn_broker.keystore.kek import load_kek
+from mcbn_broker.keystore.kek_source import choose_kek
 from mcbn_broker.keystore.serve_lock import serve_lock
 from mcbn_broker.release.service import ReleaseService, warn_of_unknown_claims
 from mcbn_broker.settings import Settings
@@ -47,7 +48,8 @@ def serve(settings: Settings) -> int:
     configure_logs(settings.log_level)
     forbid_core_dumps()
     settings = settings.model_copy(update={"connections": room_for_connections(settings.connections)})
-    home = Home.open(settings.data_dir, load_kek(settings.kek_file, settings.data_dir))
+    kek = choose_kek(settings.kek, settings.kek_file, settings.kms_endpoint)
+    home = Home.unlock(settings.data_dir, kek.load)
     with serve_lock(home.root), Store.open(home, clock=lambda: int(time.time()), thorough=True) as store:
         if store.opened.new_incarnation is not None:
             logger().error("NEW INCARNATION, CONSENT PAUSED", detail=store.opened.new_incarnation)
@@ -73,7 +75,7 @@ async def _run(settings: Settings, home: Home, store: Store) -> None:
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, policy.reload)
     metrics = Metrics()
-    async with _service(settings, home, store, policy, metrics) as (service, key_sets):
+    async with _service(settings, home, store, policy, metrics) as (service, ledger, key_sets):
         watch = Watch(service, store, key_sets)
         _add_gauges(metrics, watch)
         broker = broker_server(create_api(service, settings, metrics), settings)
@@ -82,7 +84,12 @@ async def _run(settings: Settings, home: Home, store: Store) -> None:
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(job)
-                for job in (service.housekeeping(), watch.look_forever(), key_sets.refresh_forever(), _watchdog())
+                for job in (
+                    service.housekeeping(),
+                    watch.look_forever(),
+                    key_sets.refresh_forever(),
+                    feed_watchdog(ledger, os.environ),
+                )
             ]
             await _listen(tasks, listeners, (broker, health), tls=settings.tls_certificate is not None)
             await stop.wait()
@@ -98,8 +105,9 @@ async def _run(settings: Settings, home: Home, store: Store) -> None:
 @contextlib.asynccontextmanager
 async def _service(
     settings: Settings, home: Home, store: Store, policy: PolicyFile, metrics: Metrics
-) -> AsyncIterator[tuple[ReleaseService, KeySets]]:
+) -> AsyncIterator[tuple[ReleaseService, GroupLedger, KeySets]]:
     client = new_client()
+    ledger = GroupLedger(store)
     key_sets = KeySets(client, limits=KeySetLimits(), clock=time.monotonic, sleep=asyncio.sleep, jitter=random.random)
     service = ReleaseService(
         participant=home.identity.name,
@@ -107,7 +115,7 @@ async def _service(
         release_key=home.release_key,
         challenge_key=home.challenge_key,
         store=store,
-        ledger=GroupLedger(store),
+        ledger=ledger,
         verifier=ConfidentialSpaceVerifier(
             key_sets, maximum_age_seconds=MAXIMUM_AGE_SECONDS, leeway_seconds=LEEWAY_SECONDS
         ),
@@ -118,7 +126,7 @@ async def _service(
         on_unknown_claims=partial(_alarm, metrics),
     )
     try:
-        yield service, key_sets
+        yield service, ledger, key_sets
     finally:
         await service.aclose()
         await key_sets.aclose()
@@ -154,10 +162,3 @@ async def _listen(
         await server.listening.wait()
     logger().info("listening", tls=tls, **addresses)
     notify("READY=1", os.environ)
-
-
-async def _watchdog() -> None:
-    seconds = watchdog_seconds(os.environ)
-    while seconds is not None:
-        notify("WATCHDOG=1", os.environ)
-        await asyncio.sleep(seconds)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
+from mcbn_broker.attestation.anchors import TrustAnchors
 from mcbn_broker.attestation.key_sets import KeySets
 from mcbn_broker.errors import BrokerError
 from mcbn_broker.release.consent import ConsentState
@@ -33,7 +34,7 @@ class Watch:
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def look(self) -> None:
-        """Read the state; on another epoch, read which issuers its manifest names and say its dangers aloud."""
+        """Read the state; on another epoch, read whose key sets its manifest needs and say its dangers aloud."""
         before, now = self._readiness, await self._service.readiness()
         if before is None or before.epoch != now.epoch:
             try:
@@ -42,9 +43,8 @@ class Watch:
                 logger().error("store_unreadable", detail=str(error))
                 self._readiness = Readiness(store=False, epoch=None, consent=None)
                 return
-            self._issuers = frozenset(
-                one.issuer for manifest in manifests for terms in manifest.roles.values() for one in terms.evidence
-            )
+            evidence = [one for manifest in manifests for terms in manifest.roles.values() for one in terms.evidence]
+            self._issuers = TrustAnchors.of(evidence).issuers
             self._key_sets.follow(self._issuers)
             for manifest in manifests:
                 _warn(manifest)

@@ -60,9 +60,7 @@ ACCOUNTS: Final[Mapping[str, Account]] = {
         Treatment.UNCHECKED, "A name that the operator chose; names can be moved, the digest cannot."
     ),
     "submods.container.image_id": Account(Treatment.UNCHECKED, "The configuration, which image_digest covers."),
-    "submods.container.image_signatures": Account(
-        Treatment.UNCHECKED, "Reference values name digests; a signature adds nothing to a digest that is pinned."
-    ),
+    "submods.container.image_signatures": Account(Treatment.OPTIONAL, "Required where the manifest names signers."),
     "submods.gce.project_number": Account(Treatment.REQUIRED, _CHECKED),
     "submods.gce.instance_id": Account(Treatment.REQUIRED, _CHECKED),
     "submods.gce.instance_name": Account(Treatment.REQUIRED, "HOSTNAME must equal it."),

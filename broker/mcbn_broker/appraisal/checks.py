@@ -25,6 +25,7 @@ GOOGLE_OEMID: Final = 11129  # Google's IANA private enterprise number (RFC 9711
 EAT_PROFILE: Final = "https://cloud.google.com/confidential-computing/confidential-space/docs/reference/token-claims"
 _TDX: Final = "GCP_INTEL_TDX"
 _DIGITS: Final = re.compile(r"[0-9]{1,32}")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _VERSION: Final = re.compile(r"[0-9A-Za-z._-]{1,32}")
 _SUPPORT_RANKS: Final = (SupportAttribute.EXPERIMENTAL, SupportAttribute.USABLE, SupportAttribute.STABLE)
 
@@ -44,6 +45,43 @@ class Check:
     claims: tuple[str, ...]
     why: str
     judge: Callable[[Claims, ConfidentialSpaceReference], Finding]
+
+
+TRUST_ANCHOR_NAME: Final = "trust_anchor"
+TRUST_ANCHOR_WHY: Final = "A reference value trusts either the issuer's published keys or one root certificate."
+
+
+def trust_anchor(root: bytes | None, reference: ConfidentialSpaceReference) -> Finding:
+    """Compare what vouched for the token's signature with what the reference value trusts.
+
+    Args:
+        root: SHA-256 of the pinned root certificate of a PKI token; None for an OIDC token.
+        reference: The reference value.
+    """
+    return Finding(root == reference.root, lambda: _anchor(reference.root), lambda: _anchor(root))
+
+
+def _anchor(root: bytes | None) -> str:
+    return "the issuer's published key set" if root is None else f"root certificate {root.hex()}"
+
+
+def _image_digest(claims: Claims, reference: ConfidentialSpaceReference) -> Finding:
+    found = claims.at("submods.container.image_digest")
+    if reference.image_digests:
+        return one_of(found, reference.image_digests)
+    return shaped(found, _DIGEST, "any: image_signatures decides")
+
+
+def _image_signatures(claims: Claims, reference: ConfidentialSpaceReference) -> Finding:
+    """The service leaves a signature out that does not verify, so one with an agreed key must be there."""
+    found = claims.at("submods.container.image_signatures")
+    if reference.image_signatures is None:
+        return Finding(True, "any: image_digest decides", later(found))
+    signers = {(one.key_id, one.algorithm.value) for one in reference.image_signatures}
+    signatures = found if isinstance(found, list) else []
+    pairs = [(one.get("key_id"), one.get("signature_algorithm")) for one in signatures if isinstance(one, dict)]
+    signed = any(isinstance(key, str) and isinstance(name, str) and (key, name) in signers for key, name in pairs)
+    return Finding(signed, lambda: f"one by {described(sorted(signers))}", later(found))
 
 
 def _support_attributes(claims: Claims, reference: ConfidentialSpaceReference) -> Finding:
@@ -173,7 +211,12 @@ CHECKS: Final = (
     Check(
         "image_digest", ("submods.container.image_digest",),
         "The digest is the program that the participants agreed on.",
-        lambda claims, reference: one_of(claims.at("submods.container.image_digest"), reference.image_digests),
+        _image_digest,
+    ),
+    Check(
+        "image_signatures", ("submods.container.image_signatures",),
+        "A signature by an agreed key says who made the image, where the digest does not, or besides it.",
+        _image_signatures,
     ),
     Check(
         "args", ("submods.container.args",),

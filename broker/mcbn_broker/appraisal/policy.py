@@ -4,8 +4,9 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, StringConstraints, ValidationError
 
+from mcbn_broker.appraisal.conditions import CONDITIONS_MAX, Condition, ConditionError, compile_condition
 from mcbn_broker.attestation.printable import printable
 from mcbn_broker.errors import EXIT_CODES, BrokerError
 from mcbn_protocol.identifiers import Role
@@ -13,6 +14,21 @@ from mcbn_protocol.identifiers import Role
 POLICY_BYTES: Final = 64 * 1024
 _SHAPE: Final = ConfigDict(extra="forbid", strict=True, frozen=True)
 _List = Field(strict=False, min_length=1)  # TOML has lists, not sets; the items stay strict. Empty would admit nothing.
+
+
+def _compiled(value: object) -> tuple[Condition, ...]:
+    """Compile a list of CEL texts; what is wrong names the condition by its place, from 1."""
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError("a list of texts is expected")
+    if not 0 < len(value) <= CONDITIONS_MAX:
+        raise ValueError(f"1 to {CONDITIONS_MAX} conditions are expected")
+    conditions = []
+    for number, text in enumerate(value, start=1):
+        try:
+            conditions.append(compile_condition(text))
+        except ConditionError as error:
+            raise ValueError(f"condition {number}: {error}") from error
+    return tuple(conditions)
 
 
 def _text(pattern: str) -> StringConstraints:
@@ -25,6 +41,7 @@ Numbers = Annotated[frozenset[Annotated[str, _text("[0-9]{1,32}")]], _List]
 Zones = Annotated[frozenset[Annotated[str, _text("[a-z][a-z0-9-]{0,63}")]], _List]
 Accounts = Annotated[frozenset[Annotated[str, _text("[A-Za-z0-9._%+-]{1,128}@[A-Za-z0-9.-]{1,128}")]], _List]
 ClaimNames = Annotated[frozenset[Annotated[str, _text("[A-Za-z0-9_-]{1,64}")]], _List]
+Conditions = Annotated[tuple[InstanceOf[Condition], ...], BeforeValidator(_compiled)]
 Seconds = Annotated[int, Field(ge=1, le=3600)]
 
 
@@ -46,6 +63,7 @@ class Limits(BaseModel):
         zones: Only these zones; the manifest has no word on zones.
         service_accounts: No service account but these.
         maximum_token_age_seconds: Tokens issued longer ago are refused.
+        conditions: In CEL over the claims, called `assertion`; each must come to true.
     """
 
     model_config = _SHAPE
@@ -57,10 +75,16 @@ class Limits(BaseModel):
     zones: Zones | None = None
     service_accounts: Accounts | None = None
     maximum_token_age_seconds: Seconds | None = None
+    conditions: Conditions = ()
 
 
 def _within(one: Any, other: Any) -> Any:
-    """What two limits have in common: fewer values (perhaps none, which admits nothing), the lower number."""
+    """What two limits have in common: fewer values (perhaps none, which admits nothing), the lower number.
+
+    Of conditions, all.
+    """
+    if isinstance(one, tuple):
+        return one + other
     if one is None or other is None:
         return one if other is None else other
     return min(one, other) if isinstance(one, int) else one & other

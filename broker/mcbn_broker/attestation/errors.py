@@ -16,7 +16,8 @@ class TokenCheck(StrEnum):
     AUDIENCE = "token.audience"
     ISSUER = "token.issuer"
     NONCES = "token.nonces"
-    KEY = "token.key"
+    CHAIN = "token.chain"  # PKI tokens only
+    KEY = "token.key"  # OIDC tokens only
     SIGNATURE = "token.signature"
     TIMES = "token.times"
     NOT_YET_VALID = "token.not_yet_valid"

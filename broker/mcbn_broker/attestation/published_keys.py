@@ -64,10 +64,11 @@ def key_set_url(discovery: Mapping[str, Any], issuer: str) -> str:
         if not isinstance(text, str) or len(text) > TEXT_CHARS:
             raise DocumentError(f"discovery of {issuer} has no usable jwks_uri")
         url, home = httpx.URL(text), httpx.URL(issuer)
+        host = url.host  # decodes internationalised names, which may fail
+        at_home = (url.scheme, host, url.port) == (home.scheme, home.host, home.port)
     except (httpx.InvalidURL, ValueError) as error:
         raise DocumentError(f"discovery of {issuer}: jwks_uri is no URL") from error
-    at_home = (url.scheme, url.host, url.port) == (home.scheme, home.host, home.port)
-    if not url.host or url.userinfo or not (url.scheme == "https" or at_home):
+    if not host or url.userinfo or not (url.scheme == "https" or at_home):
         raise DocumentError(f"discovery of {issuer}: jwks_uri {printable(text)} must be https")
     return text
 

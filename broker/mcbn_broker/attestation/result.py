@@ -15,11 +15,14 @@ class AttestationResult:
     Attributes:
         kind: The kind of evidence, which decides how `claims` are read.
         issuer: The attestation service that signed.
+        root: SHA-256 of the pinned root certificate (DER) that vouches for the signature of a PKI token, 32 bytes. None
+            for an OIDC token: then the issuer's published key set vouches.
         claims: The token's claims, as strict JSON gave them.
     """
 
     kind: EvidenceKind
     issuer: str
+    root: bytes | None
     claims: Mapping[str, Any] = field(repr=False)
 
     def __post_init__(self) -> None:

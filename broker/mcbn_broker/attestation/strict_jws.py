@@ -13,7 +13,8 @@ from mcbn_protocol.errors import MalformedError
 
 ALGORITHM: Final = "RS256"
 KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_KEYS_IN_HEADER: Final = frozenset({"jku", "x5u", "jwk", "x5c"})  # RFC 7515 section 4.1: a token names its own judge
+CHAIN: Final = "x5c"  # RFC 7515 section 4.1.6: the signer's certificates
+_KEYS_IN_HEADER: Final = frozenset({"jku", "x5u", "jwk"})  # RFC 7515 section 4.1: a token names its own judge
 _EXTENSIONS: Final = frozenset({"crit", "b64"})  # RFC 7515 section 4.1.11, RFC 7797: none is understood here
 _SEGMENTS: Final = 3
 
@@ -23,16 +24,21 @@ class JwsProfile:
     """What is accepted of one type of token.
 
     Attributes:
-        maximum_chars: Longer tokens are refused before anything of them is read.
-        refused_headers: Header members whose presence is a refusal, whatever they say.
+        name: For error texts.
+        maximum_chars: Longer tokens are refused before their claims are read.
+        has_chain: Whether the header has `x5c`. Each type of token has it always or never, so it tells them apart.
     """
 
+    name: str
     maximum_chars: int
-    refused_headers: frozenset[str]
+    has_chain: bool
 
 
-OIDC: Final = JwsProfile(maximum_chars=16 * 1024, refused_headers=_KEYS_IN_HEADER | _EXTENSIONS)
+OIDC: Final = JwsProfile("OIDC", maximum_chars=16 * 1024, has_chain=False)
 """Tokens verified by the issuer's published key set. A chain in the header belongs to another type of token."""
+
+PKI: Final = JwsProfile("PKI", maximum_chars=32 * 1024, has_chain=True)
+"""Tokens verified by a pinned root; a real one has over 11,000 characters, most of them certificates."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class UnverifiedToken:
     """The parts of a token whose form is right. Anybody may have written them.
 
     Attributes:
+        profile: The type of token that it is.
         key_id: Which key is said to have signed, 1 to 128 of `A-Z a-z 0-9 _ -`.
         header: All of the header's members.
         claims: The payload's members.
@@ -47,6 +54,7 @@ class UnverifiedToken:
         signature: The signature's bytes.
     """
 
+    profile: JwsProfile
     key_id: str
     header: Mapping[str, Any] = field(repr=False)
     claims: Mapping[str, Any] = field(repr=False)
@@ -54,14 +62,17 @@ class UnverifiedToken:
     signature: bytes = field(repr=False)
 
 
-def parse(unverified_token: str, *, profile: JwsProfile) -> UnverifiedToken:
+def parse(unverified_token: str, *, profiles: tuple[JwsProfile, ...]) -> UnverifiedToken:
     """Take a compact JWS apart.
+
+    Args:
+        unverified_token: As the workload sent it.
+        profiles: The types of token that are accepted; without any, no token is.
 
     Raises:
         NotAuthentic: `token.size`, `token.form`, `token.algorithm` or `token.header`.
     """
-    if len(unverified_token) > profile.maximum_chars:
-        raise NotAuthentic(TokenCheck.SIZE, f"{len(unverified_token)} characters, at most {profile.maximum_chars}")
+    _check_size(unverified_token, max((profile.maximum_chars for profile in profiles), default=0))
     segments = unverified_token.split(".", _SEGMENTS)
     if len(segments) != _SEGMENTS:
         raise NotAuthentic(TokenCheck.FORM, "a compact JWS has exactly three segments")
@@ -69,10 +80,25 @@ def parse(unverified_token: str, *, profile: JwsProfile) -> UnverifiedToken:
         _decoded(segment, name) for segment, name in zip(segments, ("header", "payload", "signature"), strict=True)
     )
     header = _object(raw_header, "header")
-    key_id = _checked_header(header, profile)
+    key_id = _checked_header(header)
+    profile = _profile(header, profiles)
+    _check_size(unverified_token, profile.maximum_chars)
     claims = _object(raw_claims, "payload")
     signing_input = unverified_token[: -len(segments[-1]) - 1].encode("ascii")
-    return UnverifiedToken(key_id, header, claims, signing_input, signature)
+    return UnverifiedToken(profile, key_id, header, claims, signing_input, signature)
+
+
+def _check_size(unverified_token: str, maximum_chars: int) -> None:
+    if len(unverified_token) > maximum_chars:
+        raise NotAuthentic(TokenCheck.SIZE, f"{len(unverified_token)} characters, at most {maximum_chars}")
+
+
+def _profile(header: Mapping[str, Any], profiles: tuple[JwsProfile, ...]) -> JwsProfile:
+    for profile in profiles:
+        if profile.has_chain is (CHAIN in header):
+            return profile
+    has, accepted = "has" if CHAIN in header else "has no", " or ".join(profile.name for profile in profiles)
+    raise NotAuthentic(TokenCheck.HEADER, f"it {has} {CHAIN}, but only {accepted} tokens are accepted here")
 
 
 def _decoded(segment: str, name: str) -> bytes:
@@ -92,14 +118,14 @@ def _object(raw: bytes, name: str) -> dict[str, Any]:
         raise NotAuthentic(TokenCheck.FORM, f"{name}: {error}") from error
 
 
-def _checked_header(header: Mapping[str, Any], profile: JwsProfile) -> str:
+def _checked_header(header: Mapping[str, Any]) -> str:
     """The key id. Members that are neither needed nor refused are ignored (RFC 7515 section 4)."""
     algorithm = header.get("alg")
     if algorithm != ALGORITHM:
         raise NotAuthentic(TokenCheck.ALGORITHM, f"alg must be {ALGORITHM}, not {printable(algorithm)}")
-    refused = sorted(profile.refused_headers & header.keys())
+    refused = sorted((_KEYS_IN_HEADER | _EXTENSIONS) & header.keys())
     if refused:
-        raise NotAuthentic(TokenCheck.HEADER, f"a token of this type must not have {', '.join(refused)}")
+        raise NotAuthentic(TokenCheck.HEADER, f"a token must not have {', '.join(refused)}")
     if header.get("typ", "JWT") != "JWT":
         raise NotAuthentic(TokenCheck.HEADER, f"typ must be JWT or absent, not {printable(header['typ'])}")
     key_id = header.get("kid")

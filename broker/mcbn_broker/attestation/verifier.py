@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from mcbn_broker.attestation.anchors import TrustAnchors
 from mcbn_broker.attestation.result import AttestationResult
 
 
@@ -12,7 +13,7 @@ class Verifier(Protocol):
         self,
         unverified_token: str,
         *,
-        issuers: frozenset[str],
+        anchors: TrustAnchors,
         audience: str,
         nonces: tuple[str, str],
         now: int,
@@ -21,7 +22,7 @@ class Verifier(Protocol):
 
         Args:
             unverified_token: As the workload sent it.
-            issuers: The attestation services that the manifest names for this role.
+            anchors: The issuers and roots that the manifest names for this role.
             audience: This broker's own audience (`mcbn_protocol.binding.audience`).
             nonces: Challenge and binding: exactly what the token must carry, in any order.
             now: The decision's reference time, Unix seconds.

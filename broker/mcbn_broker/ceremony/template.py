@@ -18,7 +18,7 @@ valid_days = 30                  # from the time of drafting; or: valid_until = 
 overlap_seconds = 86400          # how long after valid_from the epoch before still serves; 0 when revoking
 scheme = "hkdf-sha256"           # all participants' shares are needed
 lease_seconds = 3600             # a paused consent ends channels within this time
-channels = ["tls13-psk"]
+channels = ["tls13-psk"]         # also "tls12-psk" (old peers), "dtls12-psk" (UDP), "mtls13" (with the table below)
 kems = ["mlkem768-x25519", "x25519"]  # preferred first
 # insecure_http = true           # brokers on plain HTTP beyond loopback; shown loudly to whoever signs
 
@@ -27,6 +27,12 @@ kems = ["mlkem768-x25519", "x25519"]  # preferred first
 # [brokers.alice]
 # url = "https://broker.alice.example"
 # tls_ca_file = "alice-ca.pem"   # beside this file
+
+# Only with the channel mtls13: the keys that both ends derive for their certificates.
+# [mutual_tls]
+# leaf = "rsa"                   # or "ed25519", which has neither scheme nor bits
+# scheme = "c2sp-det-keygen"     # or "gnutls-provable"
+# bits = 3072                    # or 2048, 4096
 """
 
 _ROLE: Final = """
@@ -36,7 +42,9 @@ instances = 1                    # how many VMs may hold a lease at once
 [[roles.{role}.evidence]]         # one table for each kind of machine that may play this role
 kind = "confidential-space"
 issuer = {issuer}
+# root = "64 hex digits"        # SHA-256 of the attestation root's certificate: then PKI tokens only, else OIDC only
 image_digests = ["FILL_IN_{upper}_IMAGE_DIGEST"]  # "sha256:" and 64 digits, from your own build of the image
+# image_signatures = [{{ key_id = "64 hex digits", signature_algorithm = "ECDSA_P256_SHA256" }}]  # besides or instead
 hwmodels = ["GCP_AMD_SEV", "GCP_INTEL_TDX"]
 dbgstat = "disabled-since-boot"  # never a debug image
 swname = "CONFIDENTIAL_SPACE"

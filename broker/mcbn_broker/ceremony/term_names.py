@@ -7,16 +7,19 @@ from typing import Any, Final
 
 from mcbn_protocol.errors import MalformedError
 from mcbn_protocol.identifiers import Role
+from mcbn_protocol.mutual_tls import MutualTlsTerms
 from mcbn_protocol.reference_values import ConfidentialSpaceReference
 
 _TERMS: Final = frozenset(
     {"valid_from", "valid_until", "valid_days", "overlap_seconds", "scheme", "lease_seconds", "channels", "kems"}
-    | {"roles", "brokers", "insecure_http", "insecure_scheme"}
+    | {"roles", "brokers", "insecure_http", "insecure_scheme", "mutual_tls"}
+    | {"insecure_psk_suites", "insecure_psk_profile", "key_log"}
 )
 _ROLE: Final = frozenset({"instances", "evidence"})
 _EVIDENCE: Final = frozenset(one.name for one in dataclasses.fields(ConfidentialSpaceReference)) | {
     *("kind", "swname", "secboot")
 }
+_MUTUAL_TLS: Final = frozenset(one.name for one in dataclasses.fields(MutualTlsTerms))
 _QUOTED: Final = ("project_numbers", "instance_ids")
 
 
@@ -27,6 +30,7 @@ def check_names(terms: Mapping[str, Any]) -> None:
         MalformedError: An unknown name, with the most similar known one; or a number without quotes.
     """
     _check(terms, _TERMS, "terms")
+    _check(_table(terms, "mutual_tls"), _MUTUAL_TLS, "terms.mutual_tls")
     roles = _table(terms, "roles")
     _check(roles, frozenset(role.value for role in Role), "terms.roles")
     for role in roles:

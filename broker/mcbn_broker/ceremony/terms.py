@@ -20,7 +20,10 @@ TERMS_BYTES: Final = 1024 * 1024
 _DAY: Final = 24 * 3600
 _VALID_DAYS_MAX: Final = limits.VALIDITY_SECONDS_MAX // _DAY
 _MANIFEST_MEMBERS: Final = ("overlap_seconds", "scheme", "lease_seconds", "channels", "kems", "roles")
-_FLAGS: Final = ("insecure_http", "insecure_scheme")
+_OPTIONAL: Final = (
+    *("insecure_http", "insecure_scheme", "mutual_tls"),
+    *("insecure_psk_suites", "insecure_psk_profile", "key_log"),
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def _toml(data: bytes) -> dict[str, Any]:
 
 
 def _present(fields: Fields) -> tuple[str, ...]:
-    return (*_MANIFEST_MEMBERS, *(name for name in _FLAGS if fields.has(name)))
+    return (*_MANIFEST_MEMBERS, *(name for name in _OPTIONAL if fields.has(name)))
 
 
 def _days(fields: Fields) -> int | None:

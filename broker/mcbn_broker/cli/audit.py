@@ -11,7 +11,7 @@ from mcbn_broker.ceremony.files import PUBLIC, read_file, write_new
 from mcbn_broker.cli.documents import naming
 from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.opening import open_home, open_keyless_store, open_store
-from mcbn_broker.cli.options import DataDir, Force, KekFile, Out, Output, OutputFormat
+from mcbn_broker.cli.options import DataDir, Force, Kek, KekFile, KmsEndpoint, Out, Output, OutputFormat
 from mcbn_broker.cli.text import emit_json, say, say_next, show_rows
 from mcbn_broker.moments import moment
 from mcbn_protocol import limits
@@ -81,9 +81,11 @@ def head(
     force: Force = False,
     data_dir: DataDir = None,
     kek_file: KekFile = None,
+    kek: Kek = None,
+    kms_endpoint: KmsEndpoint = None,
 ) -> None:
     """Write the chain's signed head. Keep it where this broker cannot change it."""
-    with open_store(open_home(data_dir, kek_file)) as store:
+    with open_store(open_home(data_dir, kek_file, kek, kms_endpoint)) as store:
         signed = store.audit_head().sign(store.home.release_key)
     write_new(out, signed.to_bytes(), mode=PUBLIC, force=force)
     say(f"The signed audit head is {out}.")

@@ -6,7 +6,7 @@ from mcbn_broker.ceremony.files import PUBLIC, write_new
 from mcbn_broker.ceremony.signing_session import read_consent_key
 from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.opening import open_home
-from mcbn_broker.cli.options import ConsentKeyPath, DataDir, Force, KekFile, Out, PassphraseFile
+from mcbn_broker.cli.options import ConsentKeyPath, DataDir, Force, Kek, KekFile, KmsEndpoint, Out, PassphraseFile
 from mcbn_broker.cli.prompts import read_passphrase
 from mcbn_broker.cli.text import say, say_next
 from mcbn_protocol.participants import ParticipantCard, fingerprint
@@ -23,9 +23,11 @@ def card(
     force: Force = False,
     data_dir: DataDir = None,
     kek_file: KekFile = None,
+    kek: Kek = None,
+    kms_endpoint: KmsEndpoint = None,
 ) -> None:
     """Write this participant's card. Its name, both public keys and its broker's URL, signed by both keys."""
-    home = open_home(data_dir, kek_file)
+    home = open_home(data_dir, kek_file, kek, kms_endpoint)
     private_key = read_consent_key(consent_key).unseal(read_passphrase(passphrase_file, new=False))
     mine = ParticipantCard(
         network=home.identity.network,

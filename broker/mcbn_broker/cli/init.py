@@ -1,21 +1,17 @@
 """`mcbn-broker init`: makes a participant's broker."""
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.opening import now
-from mcbn_broker.cli.options import DataDir, KekFile
-from mcbn_broker.cli.paths import resolve_data_dir, resolve_kek_file
+from mcbn_broker.cli.options import DataDir, Kek, KekFile, KmsEndpoint
+from mcbn_broker.cli.paths import resolve_data_dir, resolve_kek
 from mcbn_broker.cli.text import say, say_next
-from mcbn_broker.errors import UsageError
 from mcbn_broker.keystore.home import Home
 from mcbn_broker.keystore.identity import Identity
-from mcbn_broker.keystore.kek import KeyEncryptionKey, load_kek
-from mcbn_broker.keystore.kek import create_kek as create_kek_file
 from mcbn_broker.storage.store import Store
 from mcbn_protocol.errors import MalformedError
 from mcbn_protocol.identifiers import check_name
@@ -38,12 +34,6 @@ def _url(value: str) -> str:
         raise typer.BadParameter(str(error)) from error
 
 
-def _create(path: Path, root: Path) -> KeyEncryptionKey:
-    if path.exists():
-        raise UsageError(f"{path} exists: leave out --create-kek to use it, or name a new file with --kek-file")
-    return create_kek_file(path, root, os.urandom)
-
-
 @app.command(
     epilog=examples(
         "mcbn-broker init --network demo --name alice --url https://broker.alice.example \\",
@@ -56,20 +46,23 @@ def init(
     name: Annotated[str, typer.Option(help="This participant's name in it.", callback=_name)],
     url: Annotated[str, typer.Option(help="Where workloads will reach this broker.", callback=_url)],
     create_kek: Annotated[
-        bool, typer.Option("--create-kek", help="Make the key-encryption key in --kek-file, mode 0600.")
+        bool, typer.Option("--create-kek", help="Make the key-encryption key: in --kek-file, or wrapped by --kek.")
     ] = False,
     kek_file: KekFile = None,
+    kek: Kek = None,
+    kms_endpoint: KmsEndpoint = None,
     data_dir: DataDir = None,
 ) -> None:
     """Make this participant's broker. A folder, its keys and database; nothing is released yet."""
-    root, kek_path = resolve_data_dir(data_dir), resolve_kek_file(kek_file)
+    root, source = resolve_data_dir(data_dir), resolve_kek(kek_file, kek, kms_endpoint)
     Home.check_new(root)
-    kek = _create(kek_path, root) if create_kek else load_kek(kek_path, root)
-    home = Home.create(root, Identity(network, name, url), kek)
+    identity = Identity(network, name, url)
+    key = source.create(root, identity, os.urandom) if create_kek else source.load(root, identity)
+    home = Home.create(root, identity, key)
     Store.initialise(home, clock=now).close()
     say(f"The broker of {name} is in {root}. Consent is paused.")
-    say(f"Keep {kek_path} apart from backups of {root}: together they are the broker's secrets.")
-    say(f"Leave {root / 'epochs'} out of every backup: a copy of it would outlive the shares that are destroyed there.")
+    say(source.advice(root))
+    say(f"Back it up with mcbn-broker backup; leave {root / 'epochs'} out of any other copy, which would outlive it.")
     say_next(
         f"mcbn-broker consent-key new --out {name}.consent-key.json; then "
         f"mcbn-broker card --consent-key {name}.consent-key.json --out {name}.participant.json"

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mcbn_broker.cli.paths import resolve_data_dir, resolve_kek_file
+from mcbn_broker.cli.paths import resolve_data_dir, resolve_kek
 from mcbn_broker.cli.text import warn
 from mcbn_broker.keystore.home import Home
-from mcbn_broker.keystore.kek import load_kek
 from mcbn_broker.storage.store import Store
 
 
@@ -17,14 +16,14 @@ def now() -> int:
     return int(time.time())
 
 
-def open_home(data_dir: Path | None, kek_file: Path | None) -> Home:
+def open_home(data_dir: Path | None, kek_file: Path | None, kek: str | None, kms_endpoint: str | None) -> Home:
     """Open the broker's folder together with its keys, wherever the options say they are.
 
     Raises:
         BrokerError: `init` was not run, or the key-encryption key cannot be used.
     """
     root = resolve_data_dir(data_dir)
-    return Home.open(root, load_kek(resolve_kek_file(kek_file), root))
+    return Home.unlock(root, resolve_kek(kek_file, kek, kms_endpoint).load)
 
 
 @contextmanager

@@ -31,6 +31,25 @@ KekFile = Annotated[
         "Default: $CREDENTIALS_DIRECTORY/mcbn-kek (systemd).",
     ),
 ]
+Kek = Annotated[
+    str | None,
+    typer.Option(
+        "--kek",
+        envvar="MCBN_KEK",
+        metavar="gcp-kms://...",
+        help="In place of --kek-file: a key of Google Cloud KMS that wraps the key-encryption key, "
+        "gcp-kms://projects/P/locations/L/keyRings/R/cryptoKeys/K.",
+    ),
+]
+KmsEndpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--kms-endpoint",
+        envvar="MCBN_KMS_ENDPOINT",
+        metavar="https://HOST",
+        help="A regional or private endpoint of Cloud KMS. Default: https://cloudkms.googleapis.com.",
+    ),
+]
 Output = Annotated[OutputFormat, typer.Option("--output", help="A table for people, or JSON for programs.")]
 ConsentKeyPath = Annotated[
     Path, typer.Option("--consent-key", help="The consent key's file, made by `consent-key new`.")

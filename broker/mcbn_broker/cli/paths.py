@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 from typing import Final
 
+from mcbn_broker.keystore.credentials import credentials_directory
 from mcbn_broker.keystore.kek import find_kek
+from mcbn_broker.keystore.kek_source import KekSource, choose_kek
 
 SYSTEM_DATA_DIR: Final = Path("/var/lib/mcbn-broker")
 
@@ -27,5 +29,13 @@ def resolve_kek_file(option: Path | None) -> Path:
     Raises:
         UsageError: None of them is given.
     """
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    return find_kek(option, Path(credentials) if credentials else None)
+    return find_kek(option, credentials_directory())
+
+
+def resolve_kek(kek_file: Path | None, kek: str | None, kms_endpoint: str | None) -> KekSource:
+    """Return where the key-encryption key comes from: `--kek` or MCBN_KEK; else a file, found as above.
+
+    Raises:
+        UsageError: Nothing or two things are named.
+    """
+    return choose_kek(kek, kek_file if kek is not None else resolve_kek_file(kek_file), kms_endpoint)

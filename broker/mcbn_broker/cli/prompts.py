@@ -11,12 +11,11 @@ from mcbn_broker.ceremony.passphrase import CHARACTERS_MAX, CHARACTERS_MIN, Pass
 from mcbn_broker.errors import CeremonyError, UsageError
 
 _PASSPHRASE_BYTES = 4 * CHARACTERS_MAX + 2
-_PROMPT = "Passphrase of the consent key"
-_PROMPT_NEW = f"{_PROMPT} (at least {CHARACTERS_MIN} characters)"
+CONSENT_KEY = "the consent key"
 
 
-def read_passphrase(file: Path | None, *, new: bool) -> Passphrase:
-    """Return the passphrase of a consent key, from its file or from the terminal; a new one is asked for twice.
+def read_passphrase(file: Path | None, *, new: bool, of: str = CONSENT_KEY) -> Passphrase:
+    """Return the passphrase of a consent key or backup, from its file or the terminal; a new one is asked for twice.
 
     Raises:
         UsageError: No terminal and no file; a file that others may read, or that is not UTF-8.
@@ -26,9 +25,8 @@ def read_passphrase(file: Path | None, *, new: bool) -> Passphrase:
         return Passphrase.from_text(_first_line(file))
     if not sys.stdin.isatty():
         raise UsageError("there is no terminal to ask for the passphrase: give --passphrase-file FILE")
-    return Passphrase.from_text(
-        typer.prompt(_PROMPT_NEW if new else _PROMPT, hide_input=True, confirmation_prompt=new, err=True)
-    )
+    prompt = f"Passphrase of {of}" + (f" (at least {CHARACTERS_MIN} characters)" if new else "")
+    return Passphrase.from_text(typer.prompt(prompt, hide_input=True, confirmation_prompt=new, err=True))
 
 
 def _first_line(file: Path) -> str:
@@ -66,3 +64,14 @@ def confirm(question: str, *, yes: bool) -> None:
         raise UsageError("there is no terminal to ask at: give --yes once you have checked it")
     if not typer.confirm(question, err=True):
         raise CeremonyError("not confirmed, so nothing was done")
+
+
+def ask_words(question: str, *, option: str) -> str:
+    """Have a person type words.
+
+    Raises:
+        UsageError: There is no terminal to ask at.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(f"there is no terminal to ask at: {question}; or give the words with {option}")
+    return str(typer.prompt(question, err=True))

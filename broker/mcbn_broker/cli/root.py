@@ -5,7 +5,20 @@ from typing import Annotated, Final
 import typer
 
 from mcbn_broker import __version__
-from mcbn_broker.cli import audit, card, consent, consent_key, init, manifest, roster, serve, share, status
+from mcbn_broker.cli import (
+    audit,
+    backup,
+    card,
+    consent,
+    consent_key,
+    init,
+    manifest,
+    policy,
+    roster,
+    serve,
+    share,
+    status,
+)
 from mcbn_broker.errors import EXIT_CODES
 
 PROGRAM: Final = "mcbn-broker"
@@ -45,6 +58,8 @@ app.add_typer(roster.app, name="roster")
 app.add_typer(share.app, name="share")
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(consent.app, name="consent")
+app.add_typer(policy.app, name="policy")
 app.add_typer(audit.app, name="audit")
+app.add_typer(backup.app)
 app.add_typer(status.app)
 app.add_typer(serve.app)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mcbn_broker.cli.examples import examples
-from mcbn_broker.cli.options import DataDir, KekFile
+from mcbn_broker.cli.options import DataDir, Kek, KekFile, KmsEndpoint
 from mcbn_broker.cli.paths import resolve_data_dir, resolve_kek_file
 from mcbn_broker.settings import load_settings
 
@@ -36,6 +36,8 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     data_dir: DataDir = None,
     kek_file: KekFile = None,
+    kek: Kek = None,
+    kms_endpoint: KmsEndpoint = None,
 ) -> None:
     """Answer workloads. Until SIGTERM; what is in flight then is finished.
 
@@ -45,7 +47,9 @@ def serve(
     """
     settings = load_settings(
         resolve_data_dir(data_dir),
-        resolve_kek_file(kek_file),
+        kek_file if kek is not None else resolve_kek_file(kek_file),
+        kek=kek,
+        kms_endpoint=kms_endpoint,
         listen=listen,
         health_listen=health_listen,
         tls_certificate=tls_certificate,

@@ -9,7 +9,7 @@ from mcbn_broker.ceremony.files import PUBLIC, write_new
 from mcbn_broker.cli.documents import naming, read_roster
 from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.opening import open_home, open_store
-from mcbn_broker.cli.options import DataDir, Force, KekFile, Out
+from mcbn_broker.cli.options import DataDir, Force, Kek, KekFile, KmsEndpoint, Out
 from mcbn_broker.cli.prompts import confirm
 from mcbn_broker.cli.text import say, say_next, show_facts, warn
 from mcbn_broker.keystore.home import Home
@@ -40,12 +40,14 @@ def new(
     force: Force = False,
     data_dir: DataDir = None,
     kek_file: KekFile = None,
+    kek: Kek = None,
+    kms_endpoint: KmsEndpoint = None,
 ) -> None:
     """Make the next epoch's share. It stays here; the signed commitment card is for the others.
 
     Run again for the same epoch, it gives the same commitment again.
     """
-    with open_store(open_home(data_dir, kek_file)) as store:
+    with open_store(open_home(data_dir, kek_file, kek, kms_endpoint)) as store:
         home = store.home
         if roster is not None:
             _adopt(home, roster, yes=yes)

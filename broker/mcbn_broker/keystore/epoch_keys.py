@@ -21,7 +21,7 @@ class EpochKeys:
     """The folder of epoch keys, each in a file of its own, sealed under the key-encryption key."""
 
     def __init__(self, folder: Path, participant: str, random: Callable[[int], bytes]) -> None:
-        self._folder = folder
+        self.folder = folder
         self._participant = participant
         self._random = random
 
@@ -31,7 +31,7 @@ class EpochKeys:
 
     def epochs(self) -> tuple[int, ...]:
         """Return the epochs whose keys exist, ascending."""
-        names = (path.stem for path in self._folder.glob("[0-9]*.key"))
+        names = (path.stem for path in self.folder.glob("[0-9]*.key"))
         return tuple(sorted(int(name) for name in names if name.isdigit()))
 
     def destroy(self, epoch: int) -> None:
@@ -51,7 +51,7 @@ class EpochKeys:
             KeystoreError: The key cannot be stored.
         """
         key = EpochKey(self._random(KEY_BYTES))
-        make_private_folder(self._folder)
+        make_private_folder(self.folder)
         write_private(self._path(epoch), seal(kek, self._key_purpose(roster_hash, epoch), key, self._random))
         return seal(key, self._share_purpose(roster_hash, epoch, index), share, self._random)
 
@@ -67,7 +67,7 @@ class EpochKeys:
         return Share(unseal(EpochKey(raw), self._share_purpose(roster_hash, epoch, index), sealed))
 
     def _path(self, epoch: int) -> Path:
-        return self._folder / f"{epoch}.key"
+        return self.folder / f"{epoch}.key"
 
     def _key_purpose(self, roster_hash: RosterHash, epoch: int) -> SealedFor:
         return SealedFor(SealedKind.EPOCH_KEY, roster_hash, self._participant, epoch)

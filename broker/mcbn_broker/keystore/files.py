@@ -40,6 +40,15 @@ def read_private(path: Path) -> bytes:
         KeystoreError: Missing, unreadable, too large, or open to others.
     """
     check_private(path)
+    return read_checked(path)
+
+
+def read_checked(path: Path) -> bytes:
+    """Return the content of a file whose owner and mode the caller has checked, of at most 64 KiB.
+
+    Raises:
+        KeystoreError: Unreadable or too large.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(FILE_BYTES_MAX + 1)

@@ -66,9 +66,8 @@ class Home:
         """
         cls.check_new(root)
         home = cls(root, Identity.parse(identity.to_bytes()), kek, random)
-        for kind, name in _KEY_FILES.items():
-            sealed = seal(kek, SealedFor(kind, None, identity.name), Secret(random(KEY_BYTES)), random)
-            write_private(root / name, sealed)
+        for kind in _KEY_FILES:
+            home._make_key(kind)
         write_private(root / _IDENTITY, identity.to_bytes())
         return home
 
@@ -103,6 +102,17 @@ class Home:
         check_private(root)
         return cls(root, Identity.parse(read_private(root / _IDENTITY)), kek, random)
 
+    @classmethod
+    def unlock(cls, root: Path, load_kek: Callable[[Path, Identity], KeyEncryptionKey]) -> Self:
+        """Open a data directory together with its key-encryption key, which `load_kek` gets for its identity.
+
+        Raises:
+            NotReadyError: There is none.
+            KeystoreError: It is open to others, or there is no key.
+            MalformedError: broker.json was altered.
+        """
+        return cls.open(root, load_kek(root, cls.open(root, None).identity))
+
     @cached_property
     def release_key(self) -> Ed25519PrivateKey:
         """The broker's signing key.
@@ -120,6 +130,19 @@ class Home:
             KeystoreError: No or another key-encryption key, or the file is gone.
         """
         return ChallengeKey(self._open_key(SealedKind.CHALLENGE_KEY))
+
+    def renew_challenge_key(self) -> None:
+        """Make a new challenge key: earlier challenges die.
+
+        Raises:
+            KeystoreError: No key-encryption key, or it cannot be written.
+        """
+        self._make_key(SealedKind.CHALLENGE_KEY)
+
+    def _make_key(self, kind: SealedKind) -> None:
+        purpose = SealedFor(kind, None, self.identity.name)
+        sealed = seal(self._need_kek(), purpose, Secret(self._random(KEY_BYTES)), self._random)
+        write_private(self.root / _KEY_FILES[kind], sealed)
 
     def adopted_roster(self) -> Roster | None:
         """Return the roster that this participant adopted, or None before that.
@@ -226,7 +249,7 @@ class Home:
 
     def _need_kek(self) -> KeyEncryptionKey:
         if self._kek is None:
-            raise KeystoreError("this needs the key-encryption key: give --kek-file or MCBN_KEK_FILE")
+            raise KeystoreError("this needs the key-encryption key: give --kek-file or --kek (MCBN_KEK_FILE, MCBN_KEK)")
         return self._kek
 
     def _place(self, roster: Roster) -> _Place:

@@ -1,4 +1,4 @@
-"""The key-encryption key: 32 raw bytes in a private file outside of the data directory."""
+"""The key-encryption key: 32 raw bytes in a private file or a credential, outside of the data directory."""
 
 import os
 from collections.abc import Callable
@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Final
 
 from mcbn_broker.errors import KeystoreError, UsageError
-from mcbn_broker.keystore.files import create_private, make_private_folder, read_private
+from mcbn_broker.keystore.credentials import read_secret
+from mcbn_broker.keystore.files import create_private, make_private_folder
 from mcbn_broker.keystore.sealing import KEY_BYTES
 from mcbn_protocol.secret import Secret
 
 CREDENTIAL_NAME: Final = "mcbn-kek"
+WRAPPED_NAME: Final = "kek.wrapped"
+"""The file in the data directory of a broker whose key-encryption key Cloud KMS wraps."""
 
 
 class KeyEncryptionKey(Secret):
@@ -51,7 +54,7 @@ def load_kek(path: Path, data_dir: Path) -> KeyEncryptionKey:
             f"the key-encryption key {path} is not there: restore it from its backup, or correct --kek-file "
             "(a new broker's is made by init --create-kek)"
         )
-    raw = read_private(path)
+    raw = read_secret(path)
     if len(raw) != KEY_BYTES:
         raise KeystoreError(f"{path} has {len(raw)} bytes where a key-encryption key has {KEY_BYTES}")
     return KeyEncryptionKey(raw)

@@ -9,6 +9,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mcbn_broker.appraisal import Policy, appraise
+from mcbn_broker.attestation.anchors import TrustAnchors
 from mcbn_broker.attestation.errors import KeysUnavailable, NotAuthentic
 from mcbn_broker.attestation.result import AttestationResult
 from mcbn_broker.attestation.verifier import Verifier
@@ -220,7 +221,7 @@ class ReleaseService:
         try:
             return await self._verifier.verify(
                 asked.request.unverified_token,
-                issuers=frozenset(one.issuer for one in _references(asked.agreed, asked.request)),
+                anchors=TrustAnchors.of(_references(asked.agreed, asked.request)),
                 audience=self._audience,
                 nonces=nonces(asked.request.challenge, asked.binding),
                 now=asked.now,

@@ -49,9 +49,15 @@ ACTS: Final = (
         released_acts.release,
     ),
     Act(
+        "channels",
+        "The same shares open the other channels",
+        "DTLS for datagrams, between two TLS libraries; mutual TLS with derived keys",
+        released_acts.channels,
+    ),
+    Act(
         "pause",
         "Bob pauses his consent",
-        f"a new client gets no key; the open channel ends at both ends within {LEASE_SECONDS} s; all of them name Bob",
+        f"a new client gets no key; every channel ends at both ends within {LEASE_SECONDS} s; all of them name Bob",
         released_acts.pause,
     ),
     Act(

@@ -1,15 +1,16 @@
 """How three participants come to an agreement, with the commands that participants use; files travel through `post`."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 from mcbn_protocol.identifiers import Role
-from mcbn_protocol.reference_values import ConfidentialSpaceReference
+from mcbn_simulator.demo.images import image_digest, machine_for, reference_for
 from mcbn_simulator.demo.participants import Participant
 from mcbn_simulator.demo.processes import DemoError
-from mcbn_simulator.demo.terms import terms_text
+from mcbn_simulator.demo.terms import LEASE_SECONDS, terms_text
 from mcbn_simulator.demo.together import together
+from mcbn_simulator.machine import SimulatedMachine
 
 NETWORK = "demo"
 _PASSPHRASE = ("--passphrase-file", "passphrase")
@@ -41,10 +42,17 @@ class Ceremony:
             raise DemoError("The participants built different rosters from the same cards.")
         return rosters.pop()
 
-    async def agree(self, references: Mapping[Role, ConfidentialSpaceReference]) -> None:
-        """Shares, the manifest, everybody's signature, consent, and brokers that are ready."""
+    async def agree(self, terms: str) -> None:
+        """Shares, the manifest, everybody's signature, and consent.
+
+        Args:
+            terms: What `terms.toml` says.
+
+        Raises:
+            DemoError: A command fails.
+        """
         await self._each(self._make_share)
-        (self._post / "terms.toml").write_text(terms_text(references), encoding="utf-8")
+        (self._post / "terms.toml").write_text(terms, encoding="utf-8")
         await self._first.types(
             *("manifest", "draft", "--roster", "roster.json", "--terms", "../post/terms.toml"),
             *("--cards", *self._sent("participant"), "--commitments", *self._sent("commitment")),
@@ -56,7 +64,30 @@ class Ceremony:
             *("--roster", "roster.json", "--out", "../post/bundle.json"),
         )
         await self._each(self._accept)
-        await self._each(self._serve)
+
+    async def agree_on_two_images(
+        self, issuer: str, *, lease_seconds: int = LEASE_SECONDS
+    ) -> tuple[bytes, dict[Role, SimulatedMachine]]:
+        """All of it, for one server and one client.
+
+        Args:
+            issuer: The simulated attestation service.
+            lease_seconds: How long a lease lasts.
+
+        Returns:
+            The roster's bytes, and the VM of each role.
+        """
+        roster = await self.introduce()
+        machines = {
+            role: machine_for(role, role.value, number, image_digest(role, roster))
+            for number, role in enumerate(Role, start=1)
+        }
+        names = [one.name for one in self._all]
+        references = {
+            role: reference_for(role, machine, issuer=issuer, participants=names) for role, machine in machines.items()
+        }
+        await self.agree(terms_text(references, lease_seconds=lease_seconds))
+        return roster, machines
 
     async def _make_card(self, one: Participant, *, shown: bool) -> None:
         init = ("init", "--network", NETWORK, "--name", one.name, "--url", one.url, "--create-kek")
@@ -83,9 +114,6 @@ class Ceremony:
     async def _accept(self, one: Participant, *, shown: bool) -> None:
         await one.types("manifest", "accept", "../post/bundle.json", shown=shown)
         await one.types("consent", "allow", shown=shown)
-
-    async def _serve(self, one: Participant, *, shown: bool) -> None:
-        await one.serve(shown=shown)
 
     async def _each(self, step: Callable[..., Coroutine[Any, Any, None]]) -> None:
         await together(*(step(one, shown=one is self._first) for one in self._all))

@@ -52,29 +52,46 @@ def broker_variable(participant: str) -> str:
 
 
 def reference_for(
-    role: Role, machine: SimulatedMachine, *, issuer: str, participants: Sequence[str]
+    role: Role, *machines: SimulatedMachine, issuer: str, participants: Sequence[str]
 ) -> ConfidentialSpaceReference:
-    """The reference values that admit this VM: what participants would write down after building the image.
+    """The reference values that admit these VMs: what participants would write down after building the images.
 
     Args:
         role: The image's role.
-        machine: The VM as its builder meant it.
+        machines: The VMs as their builder meant them; they differ in their images only.
         issuer: The simulated attestation service.
         participants: Whose brokers' addresses Frank may set.
     """
     brokers = {broker_variable(name): "http://127.0.0.1:*" for name in participants}
     rules = {ADDRESS_VARIABLES[role]: "127.0.0.1:*"} | brokers
+    env_override = {name: ValueRule(text, is_pattern=True) for name, text in rules.items()}
+    return reference_of(*machines, issuer=issuer, env_override=env_override)
+
+
+def reference_of(
+    *machines: SimulatedMachine, issuer: str, env_override: Mapping[str, ValueRule]
+) -> ConfidentialSpaceReference:
+    """The reference values that admit these VMs and no others.
+
+    Args:
+        machines: The VMs as their builder meant them; they differ in their images only.
+        issuer: The simulated attestation service.
+        env_override: What their operator may set.
+    """
+    machine = machines[0]
     claims = claims_for(machine, issuer=issuer, audience="", nonces=(), now=0)
     container = claims["submods"]["container"]
     return ConfidentialSpaceReference(
         issuer=issuer,
-        image_digests=(machine.image_digest,),
+        root=None,
+        image_digests=tuple(sorted(one.image_digest for one in machines)),
+        image_signatures=None,
         hwmodels=(machine.hwmodel,),
         dbgstat=DBGSTAT_PRODUCTION,
         support_attribute=SupportAttribute.STABLE,
         args=tuple(container["args"]),
         env={name: value for name, value in container["env"].items() if name != "HOSTNAME"},
-        env_override={name: ValueRule(text, is_pattern=True) for name, text in rules.items()},
+        env_override=dict(env_override),
         restart_policies=(machine.restart_policy,),
         monitoring_memory=False,
         project_numbers=(machine.project_number,),

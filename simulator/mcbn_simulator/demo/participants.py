@@ -1,9 +1,10 @@
-"""A participant: its folder, the commands it types, and its broker."""
+"""A participant: its folder and the commands it types; and one whose broker runs on this machine."""
 
 import asyncio
 import contextlib
 import secrets
 import socket
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,14 +13,71 @@ import httpx
 from mcbn_simulator.demo.listeners import loopback_listener, url_of
 from mcbn_simulator.demo.narration import Narrator
 from mcbn_simulator.demo.processes import WAIT_SECONDS, DemoError, Process, Supervisor
+from mcbn_simulator.demo.together import together
 from mcbn_simulator.demo.workspace import Workspace
 
+NAMES: Final = ("alice", "bob", "carol")
 PROGRAM: Final = "mcbn-broker"
 _POLL_SECONDS: Final = 0.1
 
 
 class Participant:
     """Alice, Bob or Carol: everything that one company has, and what it does with it.
+
+    Attributes:
+        name: Its name in the roster.
+        title: Its name, for people.
+        desk: Its folder.
+        url: Where its broker answers.
+
+    Args:
+        name: Its name in the roster.
+        url: Where its broker answers.
+        space: The demo's folder.
+        supervisor: Runs its programs.
+        narrator: Tells what it types.
+    """
+
+    def __init__(self, name: str, url: str, space: Workspace, supervisor: Supervisor, narrator: Narrator) -> None:
+        self.name = name
+        self.title = name.capitalize()
+        self.desk = space.desk(name)
+        self.url = url
+        self._supervisor = supervisor
+        self._narrator = narrator
+        self._commands = 0
+        _write_private(self.desk / "passphrase", secrets.token_urlsafe())
+
+    async def types(self, *arguments: str | Path, shown: bool = True) -> Process:
+        """Run one command in its folder, to its end.
+
+        Raises:
+            DemoError: It fails.
+        """
+        if shown:
+            self._narrator.command(self.name, PROGRAM, arguments)
+        self._commands += 1
+        name = f"{self.name}-{self._commands:02}-{arguments[0]}"
+        process = await self._start(name, *arguments)
+        if await process.ended() != 0:
+            raise DemoError(f"{self.title}'s command failed: {PROGRAM} {' '.join(map(str, arguments))}", process.tail())
+        return process
+
+    async def _start(
+        self, name: str, *arguments: str | Path, sockets: dict[str, socket.socket] | None = None
+    ) -> Process:
+        return await self._supervisor.start(
+            name,
+            PROGRAM,
+            *arguments,
+            environment={"MCBN_DATA_DIR": str(self.desk / "state"), "MCBN_KEK_FILE": str(self.desk / "kek")},
+            sockets=sockets,
+            cwd=self.desk,
+        )
+
+
+class Host(Participant):
+    """A participant whose broker runs on this machine.
 
     Args:
         name: Its name in the roster.
@@ -37,40 +95,14 @@ class Participant:
         narrator: Narrator,
         sockets: contextlib.ExitStack,
     ) -> None:
-        self.name = name
-        self.title = name.capitalize()
-        self.desk = space.desk(name)
-        self._supervisor = supervisor
-        self._narrator = narrator
         self._sockets = {part: sockets.enter_context(loopback_listener()) for part in ("broker", "health")}
         self._urls = {part: url_of(listener) for part, listener in self._sockets.items()}
-        self._commands = 0
-        _write_private(self.desk / "passphrase", secrets.token_urlsafe())
-
-    @property
-    def url(self) -> str:
-        """Where its broker answers."""
-        return self._urls["broker"]
+        super().__init__(name, self._urls["broker"], space, supervisor, narrator)
 
     @property
     def listeners(self) -> tuple[socket.socket, ...]:
         """The sockets that its broker will serve."""
         return tuple(self._sockets.values())
-
-    async def types(self, *arguments: str | Path, shown: bool = True) -> Process:
-        """Run one command in its folder, to its end.
-
-        Raises:
-            DemoError: It fails.
-        """
-        if shown:
-            self._narrator.command(self.name, PROGRAM, arguments)
-        self._commands += 1
-        name = f"{self.name}-{self._commands:02}-{arguments[0]}"
-        process = await self._start(name, *arguments)
-        if await process.ended() != 0:
-            raise DemoError(f"{self.title}'s command failed: {PROGRAM} {' '.join(map(str, arguments))}", process.tail())
-        return process
 
     async def serve(self, *, shown: bool) -> Process:
         """Start its broker on the sockets that wait for it, and return when it is ready."""
@@ -81,18 +113,6 @@ class Participant:
             listener.close()
         await self._ready(process)
         return process
-
-    async def _start(
-        self, name: str, *arguments: str | Path, sockets: dict[str, socket.socket] | None = None
-    ) -> Process:
-        return await self._supervisor.start(
-            name,
-            PROGRAM,
-            *arguments,
-            environment={"MCBN_DATA_DIR": str(self.desk / "state"), "MCBN_KEK_FILE": str(self.desk / "kek")},
-            sockets=sockets,
-            cwd=self.desk,
-        )
 
     async def _ready(self, process: Process) -> None:
         """Ask /readyz until it says yes; the first question waits in the socket until the broker has started."""
@@ -107,6 +127,18 @@ class Participant:
                     await asyncio.sleep(_POLL_SECONDS)
         except (TimeoutError, httpx.HTTPError) as error:
             raise DemoError(f"{process.name} is not ready ({error!r}): {answer}", process.tail()) from error
+
+
+@contextlib.contextmanager
+def people(space: Workspace, supervisor: Supervisor, narrator: Narrator) -> Generator[list[Host]]:
+    """Give everybody; their sockets stay open while the block runs, or until their brokers have them."""
+    with contextlib.ExitStack() as sockets:
+        yield [Host(name, space, supervisor, narrator, sockets) for name in NAMES]
+
+
+async def serve_all(hosts: Sequence[Host]) -> None:
+    """Start everybody's broker, and return when all are ready; the first one's command is shown."""
+    await together(*(one.serve(shown=one is hosts[0]) for one in hosts))
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -3,14 +3,15 @@
 import time
 from typing import Final
 
-from mcbn_protocol.identifiers import Role
-from mcbn_simulator.demo.application import PAGE, Visitor
+from mcbn_simulator.demo.application import PAGE
 from mcbn_simulator.demo.events import Event
 from mcbn_simulator.demo.processes import DemoError, Process
 from mcbn_simulator.demo.scene import Scene
 from mcbn_simulator.demo.seen import Seen
 from mcbn_simulator.demo.terms import LEASE_SECONDS
 from mcbn_simulator.demo.together import together
+from mcbn_simulator.demo.visitors import QUESTION, DatagramVisitor, PageVisitor, Visitor
+from mcbn_simulator.demo.vms import Vm
 from mcbn_simulator.demo.witnesses import every_release, named, signed_refusals
 
 PAUSER: Final = "bob"
@@ -19,11 +20,26 @@ _NEWS_SECONDS: Final = 1.0  # for the ends' words to arrive here; their leases b
 
 async def release(scene: Scene) -> Seen:
     """Server, then client, gather their shares; a page is read, and its connection kept for the next act."""
-    server = scene.running[Role.SERVER] = await scene.start(scene.server)
-    await every_release(scene, server, scene.server)
-    scene.far_end = str((await named(server, "ready")).members["address"])
-    channel = await _read_page_through_new_client(scene)
+    await _start_server(scene, scene.server)
+    channel = await _visit_through_new_client(scene, scene.client)
     return Seen(f"3 brokers, 2 VMs, 6 releases; {', '.join(channel.values())}; the page was read", channel)
+
+
+async def channels(scene: Scene) -> Seen:
+    """The same shares key the other channels: one over datagrams, one with certificates."""
+    opened = await together(*(_pair(scene, server, client) for server, client in scene.others))
+    return Seen(
+        "; ".join(
+            f"{client.line.title}: {', '.join(channel.values())}"
+            for (_, client), channel in zip(scene.others, opened, strict=True)
+        ),
+        {client.line.channel.value: channel for (_, client), channel in zip(scene.others, opened, strict=True)},
+    )
+
+
+async def _pair(scene: Scene, server: Vm, client: Vm) -> dict[str, str]:
+    await _start_server(scene, server)
+    return await _visit_through_new_client(scene, client)
 
 
 async def pause(scene: Scene) -> Seen:
@@ -34,17 +50,16 @@ async def pause(scene: Scene) -> Seen:
     paused = time.monotonic()
     await _refused_client(scene)
     ends = await together(*(_lease_end(one, after) for one, after in before.items()))
-    if scene.visit is not None:
-        await scene.visit.ended()
+    await together(*(visit.ended() for visit in scene.visits.values()))
     seconds = max(end.at for end in ends) - paused
     if seconds > LEASE_SECONDS + _NEWS_SECONDS:
         raise DemoError(f"The channel ended {seconds:.1f} s after the pause; a lease has {LEASE_SECONDS} s.")
-    for role, end in zip(scene.running, ends, strict=True):
-        scene.narrator.step(f"{role}: {end.message}")
+    for vm, end in zip(scene.running, ends, strict=True):
+        scene.narrator.step(f"{vm.name}: {end.message}")
     return Seen(
-        f"a new client has {bob.title}'s signed refusal; the channel ended at both ends after {seconds:.1f} s, "
+        f"a new client has {bob.title}'s signed refusal; all channels ended at both ends after {seconds:.1f} s, "
         f"naming {bob.title}",
-        {"participant": PAUSER, "seconds": round(seconds, 1), "ended": [str(role) for role in scene.running]},
+        {"participant": PAUSER, "seconds": round(seconds, 1), "ended": [vm.name for vm in scene.running]},
     )
 
 
@@ -53,26 +68,37 @@ async def resume(scene: Scene) -> Seen:
     before = {process: len(process.events) for process in scene.running.values()}
     await scene.participants[PAUSER].types("consent", "allow")
     await together(*(named(one, "gathered", after=after) for one, after in before.items()))
-    scene.narrator.step("Server and client have gathered their shares again, by themselves")
-    await scene.supervisor.stop(scene.running[Role.CLIENT])
-    channel = await _read_page_through_new_client(scene)
+    scene.narrator.step("Servers and clients have gathered their shares again, by themselves")
+    await scene.supervisor.stop(scene.running[scene.client])
+    channel = await _visit_through_new_client(scene, scene.client)
     return Seen("both ends healed by themselves; a new client read the page", channel)
 
 
-async def _read_page_through_new_client(scene: Scene) -> dict[str, str]:
-    client = scene.running[Role.CLIENT] = await scene.start(scene.client)
-    await every_release(scene, client, scene.client)
-    await named(client, "ready")
-    scene.leave()
-    scene.visit = await Visitor.come(scene.client.plain)
-    page = await scene.visit.read_page()
-    if page != PAGE:
-        raise DemoError(f"Another page came through the tunnel: {page!r}")
+async def _start_server(scene: Scene, vm: Vm) -> None:
+    server = scene.running[vm] = await scene.start(vm)
+    await every_release(scene, server, vm)
+    scene.far_ends[vm.line] = str((await named(server, "ready")).members["address"])
+
+
+async def _visit_through_new_client(scene: Scene, vm: Vm) -> dict[str, str]:
+    client = scene.running[vm] = await scene.start(vm)
+    await every_release(scene, client, vm)
+    ready = await named(client, "ready")
+    if vm in scene.visits:
+        scene.visits[vm].leave()
+    visit = scene.visits[vm] = await _come(vm, str(ready.members["address"]))
+    answer, expected = await visit.ask(), QUESTION.decode().upper() if vm.line.datagrams else PAGE
+    if answer != expected:
+        raise DemoError(f"Something else came through the tunnel: {answer!r}")
     said = await named(client, "channel_open")
-    channel = {name: str(said.members[name]) for name in ("protocol", "suite", "group")}
-    scene.narrator.step(f"A channel is open: {', '.join(channel.values())}")
-    scene.narrator.step(f"The page, read through it: {page.strip()}")
+    channel = {name: str(said.members[name]) for name in ("protocol", "suite", "group") if said.members[name]}
+    scene.narrator.step(f"A channel is open, {vm.line.title}: {', '.join(channel.values())}")
+    scene.narrator.step(f"Through it came: {answer.strip()}")
     return channel
+
+
+async def _come(vm: Vm, address: str) -> Visitor:
+    return await DatagramVisitor.come(address) if vm.line.datagrams else await PageVisitor.come(vm.plain)
 
 
 async def _refused_client(scene: Scene) -> None:

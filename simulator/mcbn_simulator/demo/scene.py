@@ -1,26 +1,24 @@
 """The stage: everybody and everything that the acts need, started and agreed."""
 
-import contextlib
 import dataclasses
-import json
-from collections.abc import Generator, Sequence
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from mcbn_protocol.identifiers import Role
-from mcbn_simulator.demo.application import Visitor, start_application
+from mcbn_simulator.demo.application import start_application, start_datagram_application
 from mcbn_simulator.demo.ceremony import Ceremony
+from mcbn_simulator.demo.channels import MAIN, OTHERS, Line
 from mcbn_simulator.demo.images import ADDRESS_VARIABLES, broker_variable, image_digest, machine_for, reference_for
+from mcbn_simulator.demo.issuer import start_issuer
 from mcbn_simulator.demo.narration import Narrator
-from mcbn_simulator.demo.participants import Participant
+from mcbn_simulator.demo.participants import NAMES, Host, people, serve_all
 from mcbn_simulator.demo.processes import Process, Supervisor
-from mcbn_simulator.demo.terms import LEASE_SECONDS
+from mcbn_simulator.demo.terms import LEASE_SECONDS, terms_text
 from mcbn_simulator.demo.together import together
+from mcbn_simulator.demo.visitors import Visitor
 from mcbn_simulator.demo.vms import Vm
 from mcbn_simulator.demo.workspace import Workspace
-
-NAMES: Final = ("alice", "bob", "carol")
-_MARK: Final = "PROTECTS NOTHING: "  # stands before the JSON with which issuer and launcher say that they listen
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -33,45 +31,41 @@ class Scene:
         participants: By name.
         server: The server's VM.
         client: The client's VM.
+        others: The VMs of the other channels: server and client of each.
         debug: A client's VM whose operator booted the debug image of Confidential Space.
         changed: A client's VM with an image that somebody changed.
-        far_end: The server's ciphertext address, once it listens.
-        running: The workloads that the next act finds running, by role.
-        visit: The connection through the channel that it finds open.
+        far_ends: Each server's ciphertext address, once it listens.
+        running: The workloads that the next act finds running.
+        visits: The connections through channels that it finds open.
     """
 
     narrator: Narrator
     supervisor: Supervisor
-    participants: dict[str, Participant]
+    participants: dict[str, Host]
     server: Vm
     client: Vm
     debug: Vm
     changed: Vm
-    far_end: str = ""
-    running: dict[Role, Process] = dataclasses.field(default_factory=dict)
-    visit: Visitor | None = None
+    others: tuple[tuple[Vm, Vm], ...]
+    far_ends: dict[Line, str] = dataclasses.field(default_factory=dict)
+    running: dict[Vm, Process] = dataclasses.field(default_factory=dict)
+    visits: dict[Vm, Visitor] = dataclasses.field(default_factory=dict)
 
     @property
     def vms(self) -> tuple[Vm, ...]:
         """Every VM."""
-        return self.server, self.client, self.debug, self.changed
+        return self.server, self.client, self.debug, self.changed, *(vm for pair in self.others for vm in pair)
 
     def leave(self) -> None:
-        """End the visitor's connection, so that no workload waits for it."""
-        if self.visit is not None:
-            self.visit.leave()
+        """End the visitors' connections, so that no workload waits for them."""
+        for visit in self.visits.values():
+            visit.leave()
 
     async def start(self, vm: Vm) -> Process:
         """Start a VM's workload, with the addresses that its operator sets."""
-        address = "127.0.0.1:0" if vm.role is Role.SERVER else self.far_end
+        address = "127.0.0.1:0" if vm.role is Role.SERVER else self.far_ends[vm.line]
         brokers = {broker_variable(name): one.url for name, one in self.participants.items()}
         return await vm.run({ADDRESS_VARIABLES[vm.role]: address} | brokers)
-
-
-@contextlib.contextmanager
-def _people(space: Workspace, supervisor: Supervisor, narrator: Narrator) -> Generator[list[Participant]]:
-    with contextlib.ExitStack() as sockets:
-        yield [Participant(name, space, supervisor, narrator, sockets) for name in NAMES]
 
 
 async def staged(space: Workspace, supervisor: Supervisor, narrator: Narrator) -> Scene:
@@ -81,8 +75,8 @@ async def staged(space: Workspace, supervisor: Supervisor, narrator: Narrator) -
         DemoError: Something does not start, or a command fails.
     """
     control = space.root / "issuer.sock"
-    issuer = await _start_issuer(supervisor, control)
-    with _people(space, supervisor, narrator) as participants:
+    issuer = await start_issuer(supervisor, control)
+    with people(space, supervisor, narrator) as participants:
         narrator.act("Alice, Bob and Carol agree (each types what Alice types)")
         ceremony = Ceremony(participants, space.post)
         roster = await ceremony.introduce()
@@ -92,14 +86,16 @@ async def staged(space: Workspace, supervisor: Supervisor, narrator: Narrator) -
 
 
 def _scene(
-    space: Workspace, supervisor: Supervisor, narrator: Narrator, participants: Sequence[Participant], roster: bytes
+    space: Workspace, supervisor: Supervisor, narrator: Narrator, participants: Sequence[Host], roster: bytes
 ) -> Scene:
     """Build the images around the roster, and say which VMs there are."""
 
-    def vm(role: Role, name: str, number: int, *, debug: bool = False, content: bytes = roster) -> Vm:
-        machine = machine_for(role, name, number, image_digest(role, content))
+    def vm(
+        role: Role, name: str, number: int, *, line: Line = MAIN, debug: bool = False, content: bytes = roster
+    ) -> Vm:
+        machine = machine_for(role, name, number, image_digest(role, line.channel.encode() + b"\0" + content))
         machine = dataclasses.replace(machine, debug=debug)
-        return Vm(role, machine, space.vm(name), supervisor, narrator)
+        return Vm(role, machine, space.vm(name), supervisor, narrator, line=line)
 
     return Scene(
         narrator=narrator,
@@ -108,18 +104,27 @@ def _scene(
         server=vm(Role.SERVER, "server", 1),
         client=vm(Role.CLIENT, "client", 2),
         debug=vm(Role.CLIENT, "debug", 3, debug=True),
+        others=tuple(
+            (
+                vm(Role.SERVER, f"{line.name}-server", number, line=line),
+                vm(Role.CLIENT, f"{line.name}-client", number + 1, line=line),
+            )
+            for number, line in zip(itertools.count(5, 2), OTHERS, strict=False)
+        ),
         changed=vm(Role.CLIENT, "changed", 4, content=roster + b" and something that nobody reviewed"),
     )
 
 
 async def _agree(ceremony: Ceremony, scene: Scene, issuer: str) -> None:
+    honest = (scene.server, scene.client, *(vm for pair in scene.others for vm in pair))
     references = {
-        vm.role: reference_for(vm.role, vm.machine, issuer=issuer, participants=NAMES)
-        for vm in (scene.server, scene.client)
+        role: reference_for(role, *(vm.machine for vm in honest if vm.role is role), issuer=issuer, participants=NAMES)
+        for role in (Role.SERVER, Role.CLIENT)
     }
-    for vm in (scene.server, scene.client):
-        scene.narrator.step(f"Everybody builds the {vm.role}'s image from the roster: {vm.machine.image_digest}")
-    await ceremony.agree(references)
+    for vm in honest:
+        scene.narrator.step(f"Everybody builds {vm.name}'s image from the roster: {vm.machine.image_digest}")
+    await ceremony.agree(terms_text(references))
+    await serve_all(list(scene.participants.values()))
     scene.narrator.step(f"Three brokers are ready; a lease has {LEASE_SECONDS} s, which is short, to be watched")
 
 
@@ -128,13 +133,11 @@ async def _boot(scene: Scene, control: Path) -> None:
 
 
 async def _install(scene: Scene, space: Workspace, roster: bytes) -> None:
-    application = await start_application(scene.supervisor, space.site)
+    page, capitals = await together(
+        start_application(scene.supervisor, space.site), start_datagram_application(scene.supervisor)
+    )
     for vm in scene.vms:
-        plain = {"forward": application} if vm.role is Role.SERVER else {"listen": f"unix:{vm.plain}"}
-        vm.install(roster, **plain)
-
-
-async def _start_issuer(supervisor: Supervisor, control: Path) -> str:
-    process = await supervisor.start("issuer", "mcbn-simulator", "issuer", "--control", control)
-    said = await process.event("its address", lambda event: _MARK in event.text)
-    return str(json.loads(said.text.partition(_MARK)[2])["url"])
+        if vm.role is Role.SERVER:
+            vm.install(roster, forward=capitals if vm.line.datagrams else page)
+        else:
+            vm.install(roster, listen="127.0.0.1:0" if vm.line.datagrams else f"unix:{vm.plain}")

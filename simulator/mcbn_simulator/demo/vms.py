@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mcbn_protocol.identifiers import Role
+from mcbn_simulator.demo.channels import MAIN, Line
 from mcbn_simulator.demo.images import CONFIGURATION
 from mcbn_simulator.demo.narration import Narrator
 from mcbn_simulator.demo.processes import Process, Supervisor
@@ -25,12 +26,21 @@ class Vm:
         folder: Its files.
         supervisor: Runs its programs.
         narrator: Tells what its operator types.
+        line: Which channel it opens.
     """
 
     def __init__(
-        self, role: Role, machine: SimulatedMachine, folder: Path, supervisor: Supervisor, narrator: Narrator
+        self,
+        role: Role,
+        machine: SimulatedMachine,
+        folder: Path,
+        supervisor: Supervisor,
+        narrator: Narrator,
+        *,
+        line: Line = MAIN,
     ) -> None:
         self.role = role
+        self.line = line
         self.machine = machine
         self.plain = folder / "app.sock"
         self._folder = folder
@@ -54,8 +64,8 @@ class Vm:
         members: dict[str, str | bool] = {
             "role": self.role.value,
             "roster": "roster.json",
-            "channel": "tls13-psk",
-            "engine": "pyopenssl",
+            "channel": self.line.channel.value,
+            "engine": self.line.client_engine if self.role is Role.CLIENT else "pyopenssl",
             "launcher_socket": str(self._folder / "tee.sock"),
             "insecure_loopback_brokers": True,  # everything here is on one machine
             **settings,

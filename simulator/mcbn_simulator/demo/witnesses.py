@@ -35,9 +35,10 @@ async def every_release(scene: Scene, process: Process, vm: Vm) -> None:
 
 
 async def _last_release(one: Participant, vm: Vm) -> Mapping[str, Any]:
-    tail = await one.types("audit", "tail", "-n", "10", "--output", "json", shown=False)
+    tail = await one.types("audit", "tail", "-n", "30", "--output", "json", shown=False)
     records = [entry["record"] for entry in json.loads("\n".join(tail.printed))["records"]]
-    releases = [record for record in records if record["kind"] == "release" and record["role"] == vm.role]
+    digest = vm.machine.image_digest
+    releases = [record for record in records if record["kind"] == "release" and record["image_digest"] == digest]
     if not releases:
         raise DemoError(f"{one.title}'s audit has no release among its last records.")
     return {"participant": one.name, **releases[-1]}

@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mcbn_broker.appraisal import Policy
+from mcbn_broker.attestation.anchors import TrustAnchors
 from mcbn_broker.attestation.errors import NotAuthentic, TokenCheck
 from mcbn_broker.attestation.result import AttestationResult
 from mcbn_broker.keystore.home import Home
@@ -54,7 +55,9 @@ class Clock:
 def reference(role: Role) -> ConfidentialSpaceReference:
     return ConfidentialSpaceReference(
         issuer=PRODUCTION_ISSUER,
+        root=None,
         image_digests=(DIGESTS[role],),
+        image_signatures=None,
         hwmodels=("GCP_AMD_SEV",),
         dbgstat="disabled-since-boot",
         support_attribute=SupportAttribute.STABLE,
@@ -125,7 +128,7 @@ class TokenBook:
         return name
 
     async def verify(
-        self, unverified_token: str, *, issuers: frozenset[str], audience: str, nonces: tuple[str, str], now: int
+        self, unverified_token: str, *, anchors: TrustAnchors, audience: str, nonces: tuple[str, str], now: int
     ) -> AttestationResult:
         if self.error is not None:
             raise self.error
@@ -136,11 +139,11 @@ class TokenBook:
             raise NotAuthentic(TokenCheck.AUDIENCE, "another broker's")
         if with_nonces != frozenset(nonces):
             raise NotAuthentic(TokenCheck.NONCES, "other nonces")
-        if claims["iss"] not in issuers:
+        if claims["iss"] not in anchors.issuers:
             raise NotAuthentic(TokenCheck.ISSUER, "another issuer's")
         if self.before_answer is not None:
             self.before_answer()
-        return AttestationResult(EvidenceKind.CONFIDENTIAL_SPACE, claims["iss"], claims)
+        return AttestationResult(EvidenceKind.CONFIDENTIAL_SPACE, claims["iss"], None, claims)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from mcbn_protocol.encoding import canonical
 from mcbn_protocol.errors import MalformedError, ManifestError, RosterError, SignatureInvalidError, TooLargeError
 from mcbn_protocol.identifiers import Role
 from mcbn_protocol.manifest import AgreedManifest, Manifest, manifest_hash, verify_manifest_signature
-from mcbn_protocol.reference_values import ConfidentialSpaceReference, ValueRule
+from mcbn_protocol.reference_values import GOOGLE_ROOT, ConfidentialSpaceReference, ValueRule
 from mcbn_protocol.roster import Roster
 from mcbn_protocol.signatures import Envelope, Label, join, sign
 
@@ -122,6 +122,25 @@ def test_a_manifest_of_another_shape_is_refused(manifest_payload, change):
 )
 def test_a_manifest_that_breaks_a_rule_is_refused(manifest_payload, change, rule):
     with pytest.raises(ManifestError, match=rule):
+        Manifest.from_payload(merged(manifest_payload, change))
+
+
+MUTUAL = {"channels": ["mtls13", "tls13-psk"], "mutual_tls": {"leaf": "rsa", "scheme": "c2sp-det-keygen", "bits": 3072}}
+
+
+def test_the_terms_of_mutual_tls_read_back(manifest_payload):
+    changed = merged(manifest_payload, MUTUAL)
+    assert Manifest.from_payload(changed).to_payload() == changed
+    changed["mutual_tls"] |= {"insecure_shared_key": True}
+    manifest = Manifest.from_payload(changed)
+    assert manifest.to_payload() == changed
+    assert manifest.insecure_terms == ("insecure_shared_key",)
+
+
+@pytest.mark.parametrize("left_out", MUTUAL)
+def test_mutual_tls_and_its_channel_go_together(manifest_payload, left_out):
+    change = {name: value for name, value in MUTUAL.items() if name != left_out}
+    with pytest.raises(ManifestError, match="mtls13"):
         Manifest.from_payload(merged(manifest_payload, change))
 
 
@@ -336,3 +355,47 @@ def test_only_participants_sign(signed, manifest_payload, roster):
     verify_manifest_signature(envelope, "alice", envelope.signatures[0].signature, roster)
     with pytest.raises(RosterError, match="dave"):
         verify_manifest_signature(envelope, "dave", envelope.signatures[0].signature, roster)
+
+
+SIGNERS = [
+    {"key_id": "ab" * 32, "signature_algorithm": "ECDSA_P256_SHA256"},
+    {"key_id": "cd" * 32, "signature_algorithm": "RSASSA_PSS_SHA256"},
+]
+
+
+@pytest.mark.parametrize("digests", [True, False])
+def test_signers_may_stand_beside_or_instead_of_digests(evidence, digests):
+    value = merged(evidence, {"image_signatures": SIGNERS} | ({} if digests else {"image_digests": ...}))
+    reference = ConfidentialSpaceReference.from_json(value, "evidence")
+    assert reference.to_json() == value
+    assert bool(reference.image_digests) is digests
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_digests": ...}, {"image_digests": []}, {"image_signatures": []}, {"image_signatures": SIGNERS[::-1]},
+        {"image_signatures": [SIGNERS[0], SIGNERS[0]]}, {"image_signatures": [SIGNERS[0] | {"more": 1}]},
+        {"image_signatures": [{"key_id": "AB" * 32, "signature_algorithm": "ECDSA_P256_SHA256"}]},
+        {"image_signatures": [{"key_id": "ab" * 32, "signature_algorithm": "ED25519"}]},
+        {"image_signatures": [{"key_id": "ab" * 32}]}, {"image_signatures": None},
+        {"root": "ab"}, {"root": None}, {"root": "AB" * 32},
+    ],
+)  # fmt: skip
+def test_wrong_signers_and_roots_are_refused(evidence, change):
+    with pytest.raises((MalformedError, ManifestError)):
+        ConfidentialSpaceReference.from_json(merged(evidence, change), "evidence")
+
+
+def test_a_key_that_signs_images_belongs_to_one_role(manifest_payload):
+    for terms in manifest_payload["roles"].values():
+        terms["evidence"][0]["image_signatures"] = SIGNERS[:1]
+    with pytest.raises(ManifestError, match="a key that signs images belongs to one role only"):
+        Manifest.from_payload(manifest_payload)
+
+
+@pytest.mark.parametrize(("root", "simulated"), [(GOOGLE_ROOT.hex(), False), ("ab" * 32, True)])
+def test_any_root_but_googles_is_a_simulation(evidence, root, simulated):
+    reference = ConfidentialSpaceReference.from_json(merged(evidence, {"root": root}), "evidence")
+    assert reference.to_json()["root"] == root
+    assert reference.simulated is simulated

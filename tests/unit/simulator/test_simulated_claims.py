@@ -1,5 +1,4 @@
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,7 +157,6 @@ def shape(value: object) -> object:
     return type(value).__name__
 
 
-@pytest.mark.skipif("MCBN_EVIDENCE" not in os.environ, reason="MCBN_EVIDENCE names no folder of captured evidence")
 @pytest.mark.parametrize(
     ("name", "changes", "nonces"),
     [
@@ -166,12 +164,12 @@ def shape(value: object) -> object:
         ("gcs_oidc_amd_sev_debug_251001_synddb_nonce", {"hwmodel": "GCP_AMD_SEV", "debug": True}, 1),
     ],
 )
-def test_shape_equals_that_of_a_real_token(name: str, changes: dict[str, Any], nonces: int) -> None:
+def test_shape_equals_that_of_a_real_token(evidence: Path, name: str, changes: dict[str, Any], nonces: int) -> None:
     """Keys and JSON types agree everywhere; no difference is excused.
 
     What the owner of the real image and VM chose (the environment's names, how many arguments) is chosen alike here.
     """
-    real = json.loads((Path(os.environ["MCBN_EVIDENCE"]) / "claims" / f"{name}.json").read_text())["claims"]
+    real = json.loads((evidence / "claims" / f"{name}.json").read_text())["claims"]
     container = real["submods"]["container"]
     override = container.get("env_override", {})
     own = {key: "x" for key in container["env"] if key not in {"PATH", "HOSTNAME", *override}}

@@ -9,12 +9,15 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from mcbn_simulator.control import ControlClient
 from mcbn_simulator.document_faults import DOCUMENT_FAULTS, DocumentFaults
 from mcbn_simulator.errors import ControlError, FaultError, ListenError, ServiceError, SimulatorError
-from mcbn_simulator.issuer import DISCOVERY_PATH, JWKS_PATH, Issuer
+from mcbn_simulator.issuer import DISCOVERY_PATH, JWKS_PATH, PKI_ROOT_PATH, Issuer
 from mcbn_simulator.machine import SimulatedMachine
+from mcbn_simulator.public_documents import issuer_app
 from mcbn_simulator.serving import serve_control, serve_issuer
 from mcbn_simulator.token_options import TokenOptions
 
@@ -91,9 +94,31 @@ def test_the_clock_is_the_callers(machine: SimulatedMachine, verified: Verify) -
     assert verified(issuer.issue(machine, TokenOptions()), issuer.jwks())["iat"] == 1500
 
 
-def test_only_oidc_tokens(issuer: Issuer, machine: SimulatedMachine) -> None:
-    with pytest.raises(ServiceError, match="PKI"):
-        issuer.issue(machine, TokenOptions(token_type="PKI"))
+def test_other_token_types_are_not_simulated(issuer: Issuer, machine: SimulatedMachine) -> None:
+    with pytest.raises(ServiceError, match="LIMITED_AWS"):
+        issuer.issue(machine, TokenOptions(token_type="LIMITED_AWS"))
+
+
+def test_a_pki_token_has_a_chain_up_to_the_published_root(issuer: Issuer, machine: SimulatedMachine) -> None:
+    token = issuer.issue(machine, TokenOptions(token_type="PKI"))
+    encoded = [base64.b64decode(one) for one in jwt.get_unverified_header(token)["x5c"]]
+    leaf, intermediate, root = map(x509.load_der_x509_certificate, encoded)
+    leaf.verify_directly_issued_by(intermediate)
+    intermediate.verify_directly_issued_by(root)
+    assert root == issuer.certificates.root.certificate
+    (extension,) = leaf.extensions
+    assert extension.value == x509.BasicConstraints(ca=False, path_length=None)
+    key = leaf.public_key()
+    assert isinstance(key, RSAPublicKey)
+    assert key == issuer.signing_key.private_key.public_key()
+
+
+async def test_the_root_certificate_is_announced_and_served(issuer: Issuer) -> None:
+    transport = httpx.ASGITransport(issuer_app(issuer))
+    async with httpx.AsyncClient(transport=transport, base_url=issuer.issuer_url) as client:
+        announced = (await client.get(PKI_ROOT_PATH)).json()
+        served = await client.get(announced["root_ca_uri"])
+    assert x509.load_pem_x509_certificate(served.content) == issuer.certificates.root.certificate
 
 
 def test_a_nameless_issuer_says_so(machine: SimulatedMachine) -> None:

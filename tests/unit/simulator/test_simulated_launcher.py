@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 
 from mcbn_simulator import token_file
@@ -140,9 +141,15 @@ async def test_the_service_refuses_nonces(vm: Vm, nonces: list[str]) -> None:
 
 
 async def test_the_service_refuses_other_token_types(vm: Vm) -> None:
-    answer = await vm.post(token_type="PKI")
+    answer = await vm.post(token_type="AWS_PRINCIPALTAGS")
     assert answer.status_code == 500
-    assert "rpc error: code = Unimplemented desc = token type 'PKI'" in answer.text
+    assert "rpc error: code = Unimplemented desc = token type 'AWS_PRINCIPALTAGS'" in answer.text
+
+
+async def test_a_pki_token(vm: Vm) -> None:
+    answer = await vm.post(token_type="PKI")
+    assert answer.status_code == 200
+    assert len(jwt.get_unverified_header(answer.text)["x5c"]) == 3
 
 
 async def test_a_machine_that_cannot_be_read_is_500(vm: Vm) -> None:

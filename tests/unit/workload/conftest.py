@@ -31,11 +31,13 @@ from mcbn_protocol.roster import Participant, Roster
 from mcbn_protocol.sealing import Kem, seal, seal_info
 from mcbn_protocol.shares import Share, commitment
 from mcbn_protocol.signatures import Envelope, Label, join, sign
+from mcbn_workload.attester import TokenKind
 from mcbn_workload.brokers.addresses import Connector
 from mcbn_workload.brokers.client import Terms
 from mcbn_workload.brokers.gatherer import Gatherer
 from mcbn_workload.brokers.leases import Clock
 from mcbn_workload.brokers.quorum import Patience, Quorum
+from mcbn_workload.kinds import EngineName
 from mcbn_workload.settings import Deadlines, Operator, Settings
 
 NOW = 1_800_000_000
@@ -95,7 +97,7 @@ class FakeAttester:
         self.asked: list[tuple[str, tuple[str, ...]]] = []
         self.error: Exception | None = None
 
-    async def token(self, audience: str, nonces: tuple[str, ...]) -> str:
+    async def token(self, kind: TokenKind, audience: str, nonces: tuple[str, ...]) -> str:
         self.asked.append((audience, nonces))
         if self.error is not None:
             raise self.error
@@ -271,7 +273,9 @@ class FakeNetwork:
         def reference(role: str) -> ConfidentialSpaceReference:
             return ConfidentialSpaceReference(
                 issuer="https://issuer.example",
+                root=None,
                 image_digests=(f"sha256:{seeded(role).hex()}",),
+                image_signatures=None,
                 hwmodels=("GCP_INTEL_TDX",),
                 dbgstat="disabled-since-boot",
                 support_attribute=SupportAttribute.STABLE,
@@ -326,7 +330,7 @@ class FakeNetwork:
             role=role,
             roster=self.roster,
             channel=ChannelKind.TLS13_PSK,
-            engine="pyopenssl",
+            engine=EngineName.PYOPENSSL,
             forward=None,
             listen=None,
             launcher_socket=Path("/nonexistent/launcher.sock"),

@@ -13,9 +13,9 @@ from mcbn_workload.app.services import connect, serve
 from mcbn_workload.app.stopping import Stopping
 from mcbn_workload.brokers.errors import QuorumIncompleteError
 from mcbn_workload.brokers.leases import Clock
-from mcbn_workload.derive import combine_files
+from mcbn_workload.derive import RSA_COMBINATION, combine_files, describe_rsa_key, rsa_key_of, write_private_key
 from mcbn_workload.endpoints import new_gatherer, new_patience
-from mcbn_workload.errors import ExitCode, WorkloadError
+from mcbn_workload.errors import ConfigurationError, ExitCode, WorkloadError
 from mcbn_workload.probe import as_json, as_rows, as_table, is_complete
 from mcbn_workload.settings import Settings
 
@@ -89,11 +89,20 @@ async def _probe(settings: Settings, output: str) -> ExitCode:
 
 
 def _derive(options: Namespace) -> ExitCode:
-    key = combine_files(options.scheme, options.files)
+    scheme = options.scheme or (options.rsa and RSA_COMBINATION)
+    if scheme is None or (options.rsa is None and (options.bits is not None or options.out is not None)):
+        raise ConfigurationError("derive needs --scheme or --rsa; --bits and --out go with --rsa")
+    combined = combine_files(scheme, options.files)
     _log.warning(
         "%s is for compatibility only: its raw output is no key of a channel",
-        options.scheme,
+        scheme,
         extra={"event": "legacy_scheme"},
     )
-    sys.stdout.write(key.reveal().hex() + "\n")
+    if options.rsa is None:
+        sys.stdout.write(combined.reveal().hex() + "\n")
+        return ExitCode.OK
+    key = rsa_key_of(combined, options.rsa, options.bits)
+    if options.out is not None:
+        write_private_key(key, options.out)
+    sys.stdout.write(describe_rsa_key(combined, key))
     return ExitCode.OK

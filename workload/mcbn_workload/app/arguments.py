@@ -5,6 +5,8 @@ from pathlib import Path
 
 from mcbn_protocol import __version__
 from mcbn_protocol.key_schedule import Scheme
+from mcbn_protocol.rsa_schemes import RsaScheme
+from mcbn_workload.derive import RSA_COMBINATION
 from mcbn_workload.errors import EXIT_CODES
 from mcbn_workload.settings import BROKER_PREFIX, DEFAULT_PATH, VARIABLES
 
@@ -24,13 +26,7 @@ def new_parser() -> argparse.ArgumentParser:
     _add(commands, "client", "listen for the application and forward each connection through a channel")
     probe = _add(commands, "probe", "gather from all brokers, check every share, keep none, and show a table")
     probe.add_argument("--output", choices=("table", "json"), default="table")
-    derive = commands.add_parser(
-        "derive", help="print the raw combination of shares, for the legacy schemes", allow_abbrev=False
-    )
-    derive.add_argument("--scheme", type=Scheme, choices=list(Scheme), required=True)
-    derive.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="64 lower-case hex digits; the order matters"
-    )
+    _add_derive(commands)
     return parser
 
 
@@ -40,6 +36,27 @@ def _add(
     command = commands.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
     command.add_argument("--config", type=Path, default=DEFAULT_PATH, metavar="PATH", help=f"default: {DEFAULT_PATH}")
     return command
+
+
+def _add_derive(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "combine shares from files as older systems do, to compare keys with theirs"
+    derive = commands.add_parser("derive", help=text, description=text.capitalize() + ".", allow_abbrev=False)
+    derive.add_argument(
+        "--scheme", type=Scheme, choices=list(Scheme), help=f"how to combine; with --rsa by default {RSA_COMBINATION}"
+    )
+    derive.add_argument(
+        "--rsa",
+        type=RsaScheme,
+        choices=list(RsaScheme),
+        help="show the RSA key that this scheme derives from the combined key, which is shown too, in base64url",
+    )
+    derive.add_argument("--bits", type=int, metavar="N", help="the RSA key's size; default: 3072, or 2048 for go-*")
+    derive.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the RSA private key (PKCS #8, PEM) to a new file of mode 0600"
+    )
+    derive.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="64 lower-case hex digits; the order matters"
+    )
 
 
 def _epilog() -> str:

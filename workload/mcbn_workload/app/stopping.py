@@ -26,15 +26,19 @@ class Stopping:
 
     @property
     def asked(self) -> bool:
-        """Whether a signal came."""
+        """Whether the end was asked for."""
         return self._asked.is_set()
 
     async def wait(self) -> None:
-        """Serve until a signal comes."""
+        """Serve until the end is asked for."""
         self._serving = True
         await self._asked.wait()
+
+    def ask(self) -> None:
+        """Ask the running service to end in peace, as a first signal does."""
+        self._asked.set()
 
     def _on_signal(self) -> None:
         if self._task is not None and (self.asked or not self._serving):
             self._task.cancel()
-        self._asked.set()
+        self.ask()

@@ -10,17 +10,16 @@ import httpx
 
 from mcbn_protocol.encoding import canonical
 from mcbn_protocol.limits import TOKEN_CHARS
-from mcbn_workload.attester import AttesterError
+from mcbn_workload.attester import AttesterError, TokenKind
 
 _URL: Final = "http://localhost/v1/token"
 _TOKEN: Final = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_TOKEN_TYPE: Final = "OIDC"  # noqa: S105  # a kind of token, not a secret
 _SHOWN_CHARS: Final = 200  # of an error text
 _NO_ROOTS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used: without it each token loads a set of roots
 
 
 class ConfidentialSpace:
-    """Asks the launcher for OIDC tokens."""
+    """Asks the launcher for tokens."""
 
     def __init__(
         self, socket: Path, *, deadline_seconds: float, transport: httpx.AsyncBaseTransport | None = None
@@ -36,9 +35,9 @@ class ConfidentialSpace:
         self._deadline_seconds = deadline_seconds
         self._transport = transport
 
-    async def token(self, audience: str, nonces: tuple[str, ...]) -> str:
-        """Return a token with this audience and these nonces; see `Attester.token`."""
-        body = canonical({"audience": audience, "nonces": list(nonces), "token_type": _TOKEN_TYPE})
+    async def token(self, kind: TokenKind, audience: str, nonces: tuple[str, ...]) -> str:
+        """Return a token of this kind, with this audience and these nonces; see `Attester.token`."""
+        body = canonical({"audience": audience, "nonces": list(nonces), "token_type": kind.value})
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 status, answer = await self._ask(body)

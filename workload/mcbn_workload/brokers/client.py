@@ -17,7 +17,7 @@ from mcbn_protocol.roster import Roster
 from mcbn_protocol.sealing import SEED_BYTES, RecipientKey, seal_info
 from mcbn_protocol.shares import Share, check_share
 from mcbn_protocol.signatures import Envelope
-from mcbn_workload.attester import Attester, AttesterError
+from mcbn_workload.attester import Attester, AttesterError, token_kind
 from mcbn_workload.brokers.http import JSON, PROBLEM, Answer, NoAnswerError, exchange
 from mcbn_workload.brokers.leases import Clock, Lease
 from mcbn_workload.brokers.outcomes import Mismatch, NoToken, NoValidAnswer, Outcome, Pending, Refused, Released
@@ -108,7 +108,11 @@ class BrokerClient:
             kem=kem,
             recipient_key=key.public_bytes,
         )
-        token = await terms.attester.token(audience(terms.roster.hash, self.participant), nonces(challenge, binding))
+        token = await terms.attester.token(
+            token_kind(terms.agreed.manifest.roles[terms.role].evidence),
+            audience(terms.roster.hash, self.participant),
+            nonces(challenge, binding),
+        )
         asked = ReleaseRequest(
             challenge=challenge,
             role=terms.role,

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from mcbn_workload.channels.errors import HandshakeError
+
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
@@ -95,5 +97,34 @@ class Engine(Protocol):
         """Do what is due, such as retransmitting a flight."""
 
 
+class DatagramEngine(Engine, Protocol):
+    """An engine over datagrams: `feed` takes and `outgoing` gives one each, and timers send lost ones again."""
+
+    def stalled(self) -> HandshakeError:
+        """Say why the handshake may not have got to its end in time: over datagrams a wrong key is only silence."""
+
+
+class Acceptor(Protocol):
+    """Turns away, without any state, whoever cannot show that it receives at the address from which it sends."""
+
+    def accept(self, datagram: bytes | bytearray | memoryview, address: bytes) -> DatagramEngine | None:
+        """Judge a datagram of a peer that has no engine yet.
+
+        Args:
+            datagram: What arrived.
+            address: Names the peer's address.
+
+        Returns:
+            The engine of a new channel, once a ClientHello shows that it got an earlier answer; go on with
+            `handshake`. Else None.
+        """
+
+    def outgoing(self) -> list[bytes | bytearray]:
+        """Hand over the answers to what was not accepted. Each is no larger than its question."""
+
+
 EngineFactory = Callable[[], Engine]
 """Makes the engine of one new channel. A factory is made for one role, client or server, and never serves both."""
+
+DatagramEngineFactory = Callable[[], DatagramEngine]
+"""The same for a client's channels over datagrams."""

@@ -61,6 +61,12 @@ class PskIdentityError(HandshakeError):
     code = "channel_psk_identity_unknown"
 
 
+class PeerKeyError(HandshakeError):
+    """The peer's certificate has another key than the other role's of this epoch."""
+
+    code = "channel_peer_key_unknown"
+
+
 class PeerNotAuthenticatedError(HandshakeError):
     """The peer did not prove that it holds the key: no PSK, a certificate instead of it, or another session's."""
 

@@ -8,7 +8,8 @@ from typing import Final
 
 from mcbn_workload.channels.engine import EngineFactory
 from mcbn_workload.channels.errors import ChannelClosedError, ChannelLimitError, forget_frames
-from mcbn_workload.channels.streams import Channel, ChannelRegistry, Guard, Limits
+from mcbn_workload.channels.registry import ChannelRegistry, Guard, Limits
+from mcbn_workload.channels.streams import Channel
 from mcbn_workload.channels.wire import Wire
 from mcbn_workload.errors import ConfigurationError, WorkloadError
 

@@ -16,6 +16,9 @@ lib: Final[Any] = Binding.lib
 ffi: Final[Any] = Binding.ffi
 
 _READ_BYTES: Final = 64 * 1024
+_RECORD_BYTES: Final = 16 * 1024
+RECORD_HEADER: Final = 13  # RFC 6347 section 4.1: type, version, epoch, sequence number, length
+_unused: Final = ffi.new("char **")  # takes an address that nobody reads
 _unzeroed: Final = ffi.new_allocator(should_clear_after_alloc=False)
 
 
@@ -119,7 +122,7 @@ class MemoryConnection:
 
     def outgoing(self) -> bytearray:
         """Take the ciphertext that OpenSSL has written."""
-        size = lib.BIO_get_mem_data(self._outgoing, ffi.new("char **"))
+        size = lib.BIO_get_mem_data(self._outgoing, _unused)
         data = bytearray(size)
         if size:
             lib.BIO_read(self._outgoing, ffi.from_buffer(data), size)
@@ -217,6 +220,87 @@ class MemoryConnection:
             self._read_end = without_traceback(outcome)
         if not filled:
             raise outcome
+
+
+class DatagramConnection(MemoryConnection):
+    """An OpenSSL connection over DTLS, whose buffers in memory hold one datagram at a time."""
+
+    def __init__(self, context: SSL.Context, *, server: bool, mtu: int) -> None:
+        super().__init__(context, server=server)
+        self._connection.set_ciphertext_mtu(mtu)
+
+    def belongs_to(self, address: bytes) -> None:
+        """Say from where the next datagrams come; the callbacks for cookies find it in the connection's app data."""
+        self._connection.set_app_data(address)
+
+    def answer(self) -> bool:
+        """Judge a ClientHello that was fed, as a server (RFC 6347 section 4.2.1), without keeping anything.
+
+        Returns:
+            True if it has the right cookie: go on with `handshake`. False with a HelloVerifyRequest to send, or none.
+
+        Raises:
+            OpenSslError: It is none.
+        """
+        try:
+            self._connection.DTLSv1_listen()
+        except SSL.WantReadError:
+            self._drop_input()
+            return False
+        except SSL.Error as error:
+            raise OpenSslError(_reason_of(error)) from error
+        return True
+
+    def _drop_input(self) -> None:
+        """Leave nothing of one stranger's datagram to be taken for the next one's."""
+        while size := lib.BIO_get_mem_data(self._incoming, _unused):
+            lib.BIO_read(self._incoming, _unzeroed("char[]", size), size)
+
+    @property
+    def max_plaintext(self) -> int:
+        """How many bytes fit into one datagram, once the handshake has chosen a cipher suite."""
+        return self._connection.get_cleartext_mtu()
+
+    def read_record(self) -> bytes:
+        """Decrypt one record of what was fed. What does not verify is skipped, as if it had not arrived.
+
+        Raises:
+            WantInputError: Nothing is left.
+            PeerClosedError: The peer has sent close_notify.
+            OpenSslError: The peer sent a fatal alert.
+        """
+        buffer = _unzeroed("char[]", _RECORD_BYTES)
+        lib.ERR_clear_error()
+        count = lib.SSL_read(self._ssl, buffer, _RECORD_BYTES)
+        if count <= 0:
+            raise self._outcome(count)
+        data: bytes = ffi.buffer(buffer, count)[:]
+        return data
+
+    def datagrams(self) -> list[bytearray]:
+        """Take what OpenSSL has written, record by record: each may travel as a datagram (RFC 6347 section 4.1)."""
+        rest = memoryview(self.outgoing())
+        records: list[bytearray] = []
+        while rest:
+            size = RECORD_HEADER + int.from_bytes(rest[RECORD_HEADER - 2 : RECORD_HEADER], "big")
+            records.append(bytearray(rest[:size]))
+            rest = rest[size:]
+        return records
+
+    def next_timeout(self) -> float | None:
+        """Seconds until `on_timeout` is due; None when nothing waits for an answer."""
+        return self._connection.DTLSv1_get_timeout()
+
+    def on_timeout(self) -> None:
+        """Send the last flight again (RFC 6347 section 4.2.4).
+
+        Raises:
+            OpenSslError: It was sent too often.
+        """
+        try:
+            self._connection.DTLSv1_handle_timeout()
+        except SSL.Error as error:
+            raise OpenSslError(_reason_of(error)) from error
 
 
 def _reason_of(error: SSL.Error) -> str:

@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,7 +14,7 @@ from mcbn_workload.channels.errors import (
     HandshakeTimeoutError,
     PeerUnreachableError,
 )
-from mcbn_workload.channels.throttle import Throttle
+from mcbn_workload.channels.registry import ChannelRegistry, Guard, Limits
 from mcbn_workload.channels.wire import Wire
 from mcbn_workload.errors import ConfigurationError, WorkloadError
 
@@ -24,72 +22,6 @@ _log: Final = logging.getLogger("mcbn.workload.channels")
 
 READ_BYTES: Final = 64 * 1024
 _WRITE_BYTES: Final = 64 * 1024  # encrypted at a time, before back-pressure is looked at
-
-FAILURE_LOG_SECONDS: Final = 10  # between two lines about peers that did not authenticate themselves
-
-Guard = Callable[[str | None], None]
-"""Returns while the channel's own key is live; else raises the `WorkloadError` that says why it is not.
-
-Takes what names the channel's key (`Negotiated.identity`), or None before the end of the handshake: then any live key
-will do. It is called for each record and wake-up, so it must answer at once.
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one end spends on its channels.
-
-    Attributes:
-        handshake_seconds: from the connection's start to an authenticated peer.
-        close_seconds: for the peer to answer close_notify.
-        connections: channels open at once on a listener, handshakes included.
-        handshakes: unfinished handshakes at once on a listener; the oldest gives way to a new one.
-    """
-
-    handshake_seconds: float = 5.0
-    close_seconds: float = 5.0
-    connections: int = 1024
-    handshakes: int = 128
-
-
-class ChannelRegistry:
-    """The channels under one key owner, so that it can end all of them."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start without channels.
-
-        Args:
-            clock: Seconds that rise steadily, for the rate of log lines.
-        """
-        self._channels: set[Channel] = set()
-        self._failures = Throttle(FAILURE_LOG_SECONDS, clock)
-
-    def __len__(self) -> int:
-        return len(self._channels)
-
-    def __iter__(self) -> Iterator["Channel"]:
-        return iter(tuple(self._channels))
-
-    def add(self, channel: "Channel") -> None:
-        """Take a channel in, handshake or not."""
-        self._channels.add(channel)
-
-    def discard(self, channel: "Channel") -> None:
-        """Let a channel go that has ended."""
-        self._channels.discard(channel)
-
-    def report(self, channel: "Channel", reason: WorkloadError) -> None:
-        """Log why a channel ends. Strangers can make handshakes fail as often as they like, so those share a line."""
-        held_back = 0 if channel.identity is not None else self._failures.admit()
-        if held_back is None:
-            return
-        more = f" ({held_back} more before it failed to authenticate)" if held_back else ""
-        _log.warning("channel with %s ended: %s%s", channel.peer, reason, more, extra={"code": reason.code})
-
-    def abort_all(self, reason: WorkloadError) -> None:
-        """End every channel at once; each one's application gets `reason`."""
-        for channel in self:
-            channel.abort(reason)
 
 
 class Channel:
@@ -137,6 +69,11 @@ class Channel:
     def peer(self) -> str:
         """The far end's transport address. It proves nothing; the key does."""
         return self.wire.peer
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch of the key; None before the end of the handshake, and where there are no epochs."""
+        return self._registry.epoch_of(self.identity)
 
     async def handshake(self) -> None:
         """Complete the handshake, before any other call and within the limit.
@@ -293,7 +230,8 @@ class Channel:
             _log.debug("%s did not answer close_notify: %s", self.peer, error)
 
     def _flush(self) -> None:
-        self.wire.send(self._engine.outgoing())
+        if chunks := self._engine.outgoing():
+            self.wire.send(chunks)
 
     def _fail(self, error: ChannelError) -> None:
         """Keep the engine's failure as the reason, and close after the alert that it may have left."""

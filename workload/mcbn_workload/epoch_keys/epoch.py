@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from typing import ClassVar, Final
 
 from mcbn_protocol.errors import KeyScheduleError
-from mcbn_protocol.key_schedule import EpochSecret, Psk, Purpose, derive, epoch_secret, key_check, psk_identity
+from mcbn_protocol.key_schedule import CombinedKey, Psk, epoch_secret, key_check, legacy_combination
 from mcbn_workload.brokers.leases import Clock, Lease
 from mcbn_workload.brokers.quorum import Gathering
 from mcbn_workload.channels.engine import Engine
-from mcbn_workload.channels.tls_psk import TlsPskClient
+from mcbn_workload.epoch_keys.openers import EpochChannel, Material, Opener, PskOpener
 from mcbn_workload.errors import NoKeysError
 
 DUE: Final = 0.6  # of a lease left: below half-life, and a little more, so that leases of one gathering stay together
@@ -32,20 +32,26 @@ class LeaseEndedError(NoKeysError):
 
 
 class EpochKeys:
-    """What one complete gathering gave. Shares and epoch secret are dropped as soon as the PSK is derived.
+    """What one complete gathering gave. Shares and epoch secret are dropped as soon as the channels' keys are derived.
 
     Attributes:
         agreed: The manifest that opened the epoch.
-        identity: The PSK's public name.
+        identity: What names the peer's key in a channel: the PSK's identity, or a digest of a public key.
+        names: What two ends may compare in their logs; see `EpochChannel.names`.
         key_check: 64 hex digits by which two ends may compare their secrets.
     """
 
-    def __init__(self, gathering: Gathering, clock: Clock) -> None:
+    def __init__(self, gathering: Gathering, clock: Clock, opener: Opener | None = None) -> None:
         """Derive the keys.
+
+        Args:
+            gathering: All shares.
+            clock: The two clocks.
+            opener: Derives the channels' keys; by default the PSK of TLS 1.3.
 
         Raises:
             QuorumIncompleteError: Shares are missing.
-            SharesRefusedError: Two shares are equal.
+            SharesRefusedError: Two shares are equal, or no key follows from them.
         """
         gathering.require_complete()
         self.agreed: Final = gathering.agreed
@@ -57,11 +63,12 @@ class EpochKeys:
         self._retired_at = math.inf
         self.extend(one.lease for one in gathering.released.values())
         manifest, manifest_hash = self.agreed.manifest, self.agreed.hash
-        secret = _combine(gathering)
-        self._psk: Psk | None = derive(secret, Purpose.TLS13_PSK, manifest_hash, manifest.epoch)
-        self._client: TlsPskClient | None = None
-        self.identity: Final = psk_identity(manifest_hash, manifest.epoch, Purpose.TLS13_PSK)
-        self.key_check: Final = key_check(secret, manifest_hash, manifest.epoch)
+        material = _combine(gathering)
+        channel = (opener or PskOpener()).derive(material)
+        self._channel: EpochChannel | None = channel
+        self.identity: Final = channel.identity
+        self.names: Final = channel.names
+        self.key_check: Final = key_check(material.secret, manifest_hash, manifest.epoch)
 
     @property
     def epoch(self) -> int:
@@ -69,9 +76,14 @@ class EpochKeys:
         return self.agreed.manifest.epoch
 
     @property
-    def psk(self) -> Psk | None:
-        """The key; None once it is forgotten."""
-        return self._psk
+    def psk(self) -> Psk | CombinedKey | None:
+        """The PSK, if that is the channels' key; None once it is forgotten."""
+        return None if self._channel is None else self._channel.psk
+
+    @property
+    def channel(self) -> EpochChannel | None:
+        """What channels are opened with; None once it is forgotten."""
+        return self._channel
 
     @property
     def leases(self) -> tuple[Lease, ...]:
@@ -115,20 +127,21 @@ class EpochKeys:
         Raises:
             LeaseEndedError: The key is forgotten.
         """
-        if self._psk is None:
+        if self._channel is None:
             raise LeaseEndedError((), f"the keys of epoch {self.epoch} are forgotten")
-        if self._client is None:
-            self._client = TlsPskClient(self.identity, self._psk)
-        return self._client()
+        return self._channel.client_engine()
 
     def forget(self) -> None:
-        """Drop the key and all that holds it. Python cannot wipe the memory."""
-        self._psk = self._client = None
+        """Drop the keys and all that holds them. Python cannot wipe the memory."""
+        self._channel = None
 
 
-def _combine(gathering: Gathering) -> EpochSecret:
-    shares = {name: one.share for name, one in gathering.released.items()}
+def _combine(gathering: Gathering) -> Material:
+    agreed = gathering.agreed
+    scheme, profile = agreed.manifest.scheme, agreed.manifest.insecure_psk_profile
+    shares = {name: one.share for name, one in sorted(gathering.released.items())}
     try:
-        return epoch_secret(gathering.agreed.manifest.scheme, shares)
+        secret = epoch_secret(scheme, shares)
+        return Material(agreed, secret, None if profile is None else legacy_combination(scheme, [*shares.values()]))
     except KeyScheduleError as error:
         raise SharesRefusedError(f"{error}. The participants have to open a new epoch with fresh shares") from error

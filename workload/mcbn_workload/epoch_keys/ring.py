@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from mcbn_protocol.manifest import AgreedManifest
 from mcbn_protocol.secret import Secret
@@ -11,9 +11,10 @@ from mcbn_workload.brokers.errors import ManifestConflictError
 from mcbn_workload.brokers.leases import Clock
 from mcbn_workload.brokers.outcomes import Outcome, Released, Row
 from mcbn_workload.brokers.quorum import Gathering, Patience, Progress
-from mcbn_workload.channels.engine import Engine
+from mcbn_workload.channels.engine import Acceptor, DatagramEngine, Engine, EngineFactory
 from mcbn_workload.epoch_keys import pace
 from mcbn_workload.epoch_keys.epoch import EpochKeys, LeaseEndedError
+from mcbn_workload.epoch_keys.openers import EpochChannel, Opener, PskOpener, find_psk
 from mcbn_workload.epoch_keys.registry import EpochRegistry
 from mcbn_workload.errors import ConfigurationError, NoKeysError
 
@@ -39,7 +40,15 @@ class Source(Protocol):
 class KeyRing:
     """The keys that this workload holds now: none, one epoch's, or two during an overlap."""
 
-    def __init__(self, source: Source, participants: tuple[str, ...], *, clock: Clock, patience: Patience) -> None:
+    def __init__(
+        self,
+        source: Source,
+        participants: tuple[str, ...],
+        *,
+        clock: Clock,
+        patience: Patience,
+        opener: Opener | None = None,
+    ) -> None:
         """Prepare; nothing is gathered yet.
 
         Args:
@@ -47,11 +56,13 @@ class KeyRing:
             participants: The roster's names.
             clock: The two clocks.
             patience: How to wait.
+            opener: Derives the channels' keys; by default the PSK of TLS 1.3.
         """
         self._source = source
         self._participants = participants
         self._clock = clock
         self._patience = patience
+        self._opener = opener or PskOpener()
         self._candidates: list[AgreedManifest] = []  # descending
         self._lowest = 0  # the highest epoch that was ever live here: none below it is gathered
         self._withheld: ManifestConflictError | None = None
@@ -69,7 +80,7 @@ class KeyRing:
         """Return while keys are live; end the epochs whose time is over.
 
         Args:
-            identity: The PSK identity whose key must be live; None for any.
+            identity: What names the key that must be live; None for any.
 
         Raises:
             NoKeysError: It is not live any more; if none is, it names whose lease ended, and why it was not renewed.
@@ -88,10 +99,19 @@ class KeyRing:
 
     def lookup(self, unverified_identity: bytes) -> Secret | None:
         """Return the key of a PSK identity that a client offers, for the server's end; None for any other name."""
-        for keys in self._epochs:
-            if keys.identity.encode("ascii") == unverified_identity and keys.remaining() > 0:
-                return keys.psk
-        return None
+        return find_psk(self._live(), unverified_identity)
+
+    def server_engines(self) -> EngineFactory:
+        """Return what makes the engines of a listener, for the server's end; they go by the epochs of their time."""
+        return cast("EngineFactory", self._opener.server(self._live))
+
+    def acceptor(self) -> Acceptor:
+        """Return the same for a channel over datagrams."""
+        return cast("Acceptor", self._opener.server(self._live))
+
+    def _live(self) -> list[EpochChannel]:
+        newest_first = reversed(self._epochs)
+        return [keys.channel for keys in newest_first if keys.channel is not None and keys.remaining() > 0]
 
     def client_engine(self) -> Engine:
         """Return the engine of a new channel under the newest key, for the client's end.
@@ -101,6 +121,10 @@ class KeyRing:
         """
         self.guard()
         return self._epochs[-1].client_engine()
+
+    def datagram_client_engine(self) -> DatagramEngine:
+        """Return the same for a channel over datagrams."""
+        return cast("DatagramEngine", self.client_engine())
 
     async def start(self) -> EpochKeys:
         """Find the manifest and gather all shares, once.
@@ -199,7 +223,7 @@ class KeyRing:
         failure: NoKeysError | ConfigurationError | None = None
         for agreed in candidates:
             try:
-                self._adopt(await self._gather_all(agreed))
+                self._adopt(await self._derive(await self._gather_all(agreed)))
             except (NoKeysError, ConfigurationError) as error:
                 failure = failure or error
             else:
@@ -237,8 +261,12 @@ class KeyRing:
 
         return await self._source.gather(agreed, self._participants, progress)
 
-    def _adopt(self, gathering: Gathering) -> None:
-        keys = EpochKeys(gathering, self._clock)
+    async def _derive(self, gathering: Gathering) -> EpochKeys:
+        if self._opener.slow:
+            return await asyncio.to_thread(EpochKeys, gathering, self._clock, self._opener)
+        return EpochKeys(gathering, self._clock, self._opener)
+
+    def _adopt(self, keys: EpochKeys) -> None:
         manifest = keys.agreed.manifest
         for superseded in self._epochs[:-1]:
             self._end(superseded)
@@ -253,7 +281,7 @@ class KeyRing:
                 "event": "gathered",
                 "epoch": keys.epoch,
                 "manifest_hash": keys.agreed.hash.hex(),
-                "psk_identity": keys.identity,
+                **keys.names,
                 "key_check": keys.key_check,
                 "seconds_left": round(keys.remaining()),
             },

@@ -9,10 +9,12 @@ from typing import Final
 from mcbn_workload.channels.engine import EngineFactory
 from mcbn_workload.channels.errors import forget_frames
 from mcbn_workload.channels.listener import ChannelServer, serve_channels
-from mcbn_workload.channels.streams import Channel, ChannelRegistry, Guard, Limits, open_channel
+from mcbn_workload.channels.registry import ChannelRegistry, Guard, Limits
+from mcbn_workload.channels.streams import Channel, open_channel
 from mcbn_workload.errors import WorkloadError
+from mcbn_workload.tunnel.accounts import TunnelStats
 from mcbn_workload.tunnel.addresses import PlainAddress
-from mcbn_workload.tunnel.forwarding import Forwarding, TunnelStats
+from mcbn_workload.tunnel.forwarding import Forwarding
 from mcbn_workload.tunnel.plain import PlainListener, PlainStream, PlaintextError, listen_plain, open_plain
 
 _log: Final = logging.getLogger("mcbn.workload.tunnel")

@@ -68,7 +68,9 @@ TDX_CLAIMS: dict[str, Any] = CLAIMS | {
 
 REFERENCE = ConfidentialSpaceReference(
     issuer=PRODUCTION_ISSUER,
+    root=None,
     image_digests=(DIGEST,),
+    image_signatures=None,
     hwmodels=("GCP_AMD_SEV", "GCP_INTEL_TDX"),
     dbgstat="disabled-since-boot",
     support_attribute=SupportAttribute.STABLE,
@@ -114,8 +116,19 @@ def judged() -> Callable[..., Verdict]:
         role: Role = Role.CLIENT,
         now: int = NOW,
     ) -> Verdict:
-        result = AttestationResult(EvidenceKind.CONFIDENTIAL_SPACE, str(claims.get("iss")), claims)
+        result = AttestationResult(EvidenceKind.CONFIDENTIAL_SPACE, str(claims.get("iss")), None, claims)
         return appraise(result, references or (REFERENCE,), policy or Policy(), role=role, now=now)
+
+    return judge
+
+
+@pytest.fixture
+def judged_by() -> Callable[..., Verdict]:
+    """Like `judged`, for a token that this root vouches for (None: the issuer's key set)."""
+
+    def judge(root: bytes | None, claims: dict[str, Any], reference: ConfidentialSpaceReference) -> Verdict:
+        result = AttestationResult(EvidenceKind.CONFIDENTIAL_SPACE, str(claims.get("iss")), root, claims)
+        return appraise(result, (reference,), Policy(), role=Role.CLIENT, now=NOW)
 
     return judge
 

@@ -6,13 +6,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcbn_broker.appraisal import AppraisalFailed, Policy, Verdict, appraise
-from mcbn_broker.appraisal.checks import CHECKS, Check
-from mcbn_broker.appraisal.policy_checks import LIMIT_CHECKS, LimitCheck
+from mcbn_broker.appraisal.checks import CHECKS, TRUST_ANCHOR_NAME, Check
+from mcbn_broker.appraisal.policy_checks import CONTAINER_CLAIMS_NAME, LIMIT_CHECKS, LimitCheck
 from mcbn_broker.attestation.result import AttestationResult
 from mcbn_broker.errors import BrokerError
 from mcbn_protocol.identifiers import Role
 from mcbn_protocol.messages import CHECK_NAME
-from mcbn_protocol.reference_values import EvidenceKind, SupportAttribute, ValueRule
+from mcbn_protocol.reference_values import EvidenceKind, ImageSigner, SignatureAlgorithm, SupportAttribute, ValueRule
 from mcbn_simulator.claims import claims_for
 from mcbn_simulator.machine import SimulatedMachine
 
@@ -73,7 +73,9 @@ def test_what_was_agreed_passes_every_check(claims: Any, tdx_claims: Any, judged
         assert verdict.reference == 0
         assert verdict.unknown_claims == ()
         verdict.require_passed()
-        assert len(verdict.checks) == len(CHECKS) + len(LIMIT_CHECKS) + 1
+        names = {check.name for check in (*CHECKS, *LIMIT_CHECKS)} | {TRUST_ANCHOR_NAME, CONTAINER_CLAIMS_NAME}
+        assert {check.name for check in verdict.checks} == names
+        assert len(verdict.checks) == len(names)
 
 
 @pytest.mark.parametrize("hwmodel", ["GCP_AMD_SEV", "GCP_INTEL_TDX"])
@@ -279,9 +281,22 @@ def test_what_the_manifest_leaves_open_still_has_its_shape(claims: Any, changed:
     assert red(changed(claims, "google_service_accounts", ...), lax) == {"service_accounts"}
 
 
-@pytest.mark.parametrize("name", ["image_digests", "hwmodels", "restart_policies"])
+@pytest.mark.parametrize("name", ["hwmodels", "restart_policies"])
 def test_an_empty_list_admits_nothing(claims: Any, red: Any, variant: Any, name: str) -> None:
     assert len(red(claims, variant(**{name: ()}))) == 1
+
+
+def test_where_signatures_decide_the_digest_still_has_its_shape(
+    claims: Any, changed: Any, red: Any, variant: Any
+) -> None:
+    signer = ImageSigner("ab" * 32, SignatureAlgorithm.ECDSA_P256_SHA256)
+    lax = variant(image_digests=(), image_signatures=(signer,))
+    signature = {"key_id": signer.key_id, "signature": "x", "signature_algorithm": signer.algorithm.value}
+    signed = changed(claims, f"{CONTAINER}.image_signatures", [signature])
+    assert red(signed, lax) == set()
+    assert red(changed(signed, f"{CONTAINER}.image_digest", "sha256:" + "cd" * 32), lax) == set()
+    assert red(changed(signed, f"{CONTAINER}.image_digest", "latest"), lax) == {"image_digest"}
+    assert red(claims, lax) == {"image_signatures"}
 
 
 def test_one_of_several_references_is_enough(claims: Any, judged: Any, variant: Any) -> None:
@@ -309,7 +324,7 @@ def test_a_verdict_without_checks_is_a_failure() -> None:
 
 
 def test_a_role_without_references_is_a_failure(claims: Any) -> None:
-    result = AttestationResult(EvidenceKind.CONFIDENTIAL_SPACE, claims["iss"], claims)
+    result = AttestationResult(EvidenceKind.CONFIDENTIAL_SPACE, claims["iss"], None, claims)
     verdict = appraise(result, (), Policy(), role=Role.CLIENT, now=claims["iat"])
     assert not verdict.passed
     assert verdict.reference is None

@@ -1,7 +1,6 @@
 """Real claims, captured in public. They are not part of the project: MCBN_EVIDENCE names the folder that has them."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,8 @@ PLAIN_VM = "gcvm_oidc_amd_sev_swname_GCE_google_docs"
 
 
 @pytest.fixture
-def captured() -> Callable[[str], dict[str, Any]]:
-    folder = os.environ.get("MCBN_EVIDENCE")
-    if not folder:
-        pytest.skip("MCBN_EVIDENCE does not name a folder with captured claims")
-    return lambda name: json.loads((Path(folder) / "claims" / f"{name}.json").read_text())["claims"]
+def captured(evidence: Path) -> Callable[[str], dict[str, Any]]:
+    return lambda name: json.loads((evidence / "claims" / f"{name}.json").read_text())["claims"]
 
 
 @pytest.fixture

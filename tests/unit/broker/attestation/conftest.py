@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, generate_private_key
 
+from mcbn_broker.attestation.anchors import TrustAnchors
 from mcbn_broker.attestation.confidential_space import ConfidentialSpaceVerifier
 from mcbn_broker.attestation.errors import NotAuthentic, TokenCheck
 from mcbn_broker.attestation.fetching import new_client
@@ -152,7 +153,7 @@ def verifier(keys: CountingKeys) -> ConfidentialSpaceVerifier:
 def verify(verifier: ConfidentialSpaceVerifier) -> Callable[..., Any]:
     async def run(token: str, **changes: Any) -> AttestationResult:
         arguments: dict[str, Any] = {
-            "issuers": frozenset({ISSUER}),
+            "anchors": TrustAnchors(frozenset({ISSUER}), {}),
             "audience": AUDIENCE,
             "nonces": NONCES,
             "now": NOW,

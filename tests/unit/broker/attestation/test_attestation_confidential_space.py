@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from mcbn_broker.attestation import confidential_space
+from mcbn_broker.attestation import token_checks
+from mcbn_broker.attestation.anchors import TrustAnchors
 from mcbn_broker.attestation.confidential_space import ConfidentialSpaceVerifier
 from mcbn_broker.attestation.errors import AttestationError, KeysUnavailable, NotAuthentic
 from mcbn_broker.attestation.result import AttestationResult
@@ -138,7 +139,7 @@ async def test_another_issuer_is_refused_without_asking_for_a_key(
 
 
 async def test_no_issuer_is_trusted_by_default(mint: Any, refused: Any) -> None:
-    assert await refused(mint.token(), issuers=frozenset()) == "token.issuer"
+    assert await refused(mint.token(), anchors=TrustAnchors(frozenset({"https://other.example"}), {})) == "token.issuer"
 
 
 async def test_headers_that_name_a_key_make_no_connection(mint: Any, refused: Any, keys: Any) -> None:
@@ -264,7 +265,7 @@ async def test_every_error_of_the_signature_library_is_a_refusal(
     def fail(*_arguments: Any) -> bool:
         raise kind("claim" if kind is jwt.MissingRequiredClaimError else "detail of a library")
 
-    monkeypatch.setattr(confidential_space._RS256, "verify", fail)
+    monkeypatch.setattr(token_checks._RS256, "verify", fail)
     assert await refused(mint.token()) == "token.signature"
 
 
@@ -286,10 +287,10 @@ def test_the_errors_have_one_root_and_stable_codes() -> None:
     "claims", [{}, {"submods": None}, {"submods": {"gce": []}}, {"submods": {"gce": {"instance_id": 5}}}]
 )
 def test_a_token_without_an_instance_has_an_empty_instance_id(claims: dict[str, Any]) -> None:
-    assert AttestationResult(EvidenceKind.CONFIDENTIAL_SPACE, ISSUER, claims).instance_id == ""
+    assert AttestationResult(EvidenceKind.CONFIDENTIAL_SPACE, ISSUER, None, claims).instance_id == ""
 
 
 def test_claims_of_a_result_cannot_be_replaced() -> None:
-    result = AttestationResult(EvidenceKind.CONFIDENTIAL_SPACE, ISSUER, {"a": 1})
+    result = AttestationResult(EvidenceKind.CONFIDENTIAL_SPACE, ISSUER, None, {"a": 1})
     with pytest.raises(TypeError):
         result.claims["a"] = 2  # type: ignore[index]  # that it is not allowed is the point

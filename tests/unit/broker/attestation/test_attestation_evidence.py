@@ -1,13 +1,13 @@
 """Real tokens, captured in public. They are not part of the project: MCBN_EVIDENCE names the folder that has them."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from mcbn_broker.attestation.anchors import TrustAnchors
 from mcbn_broker.attestation.confidential_space import ConfidentialSpaceVerifier
 from mcbn_broker.attestation.errors import NotAuthentic
 from mcbn_broker.attestation.published_keys import key_set_url, parse_key_set
@@ -18,6 +18,7 @@ PKI_TOKEN = "gcs_pki_intel_tdx_prod_250800_oak.jwt"
 DEBUG_AUDIENCE = "https://synddb-sequencer.example.com"
 DEBUG_NONCE = "sp1-test-nonce-1764708636"
 DEBUG_ISSUED = 1764708636
+GOOGLE = TrustAnchors(frozenset({PRODUCTION_ISSUER}), {})
 
 
 class CapturedKeys:
@@ -30,14 +31,6 @@ class CapturedKeys:
 
 
 @pytest.fixture
-def evidence() -> Path:
-    folder = os.environ.get("MCBN_EVIDENCE")
-    if not folder:
-        pytest.skip("MCBN_EVIDENCE does not name a folder with captured tokens")
-    return Path(folder)
-
-
-@pytest.fixture
 def captured(evidence: Path) -> ConfidentialSpaceVerifier:
     jwks = json.loads((evidence / "google_cs_jwks_20251202.json").read_text())
     return ConfidentialSpaceVerifier(CapturedKeys(jwks), maximum_age_seconds=300, leeway_seconds=60)
@@ -45,7 +38,7 @@ def captured(evidence: Path) -> ConfidentialSpaceVerifier:
 
 async def verify_debug_token(verifier: ConfidentialSpaceVerifier, evidence: Path, **changes: Any) -> Any:
     arguments: dict[str, Any] = {
-        "issuers": frozenset({PRODUCTION_ISSUER}),
+        "anchors": GOOGLE,
         "audience": DEBUG_AUDIENCE,
         "nonces": (DEBUG_NONCE,),
         "now": DEBUG_ISSUED + 10,
@@ -66,7 +59,7 @@ async def test_a_real_token_is_refused_for_anything_else(captured: ConfidentialS
         ("token.not_yet_valid", {"now": DEBUG_ISSUED - 61}),
         ("token.audience", {"audience": DEBUG_AUDIENCE + "/"}),
         ("token.nonces", {"nonces": (DEBUG_NONCE, "another-nonce")}),
-        ("token.issuer", {"issuers": frozenset({"http://127.0.0.1:8080"})}),
+        ("token.issuer", {"anchors": TrustAnchors(frozenset({"http://127.0.0.1:8080"}), {})}),
     ]
     for check, changes in cases:
         with pytest.raises(NotAuthentic) as caught:
@@ -80,7 +73,7 @@ async def test_a_real_pki_token_is_not_taken_for_an_oidc_token(
     with pytest.raises(NotAuthentic) as caught:
         await captured.verify(
             (evidence / PKI_TOKEN).read_text().strip(),
-            issuers=frozenset({PRODUCTION_ISSUER}),
+            anchors=GOOGLE,
             audience="z08381475938604996746",
             nonces=("75a91c8dbe289f190d5e70ab1cb70c93cc14d7243f0ef3ff5326a622ead220a6",),
             now=1757060250,

@@ -152,6 +152,7 @@ def test_where_a_key_set_may_be(issuer: str, url: str) -> None:
         (ISSUER, "https://keys.example:port/"),
         (ISSUER, "https://" + "k" * 3000),
         (ISSUER, "https://k\x00/"),
+        (ISSUER, "https://xn--a/"),  # no encoding of any name
         (ISSUER, ""),
         (ISSUER, None),
         (ISSUER, ["https://keys.example/"]),

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from mcbn_broker.attestation.anchors import TrustAnchors
 from mcbn_broker.attestation.confidential_space import ConfidentialSpaceVerifier
 from mcbn_broker.attestation.errors import KeysUnavailable
 from mcbn_broker.attestation.fetching import new_client
@@ -32,7 +33,11 @@ async def test_a_simulated_token_verifies_before_and_after_a_rotation(clock: Any
         machine = SimulatedMachine(image_digest="sha256:" + "ab" * 32)
         token = issuer.issue(machine, TokenOptions(audience="mcbn:v1:x:alice", nonces=NONCES, token_type="OIDC"))
         result = await verifier.verify(
-            token, issuers=frozenset({issuer.issuer_url}), audience="mcbn:v1:x:alice", nonces=NONCES, now=NOW
+            token,
+            anchors=TrustAnchors(frozenset({issuer.issuer_url}), {}),
+            audience="mcbn:v1:x:alice",
+            nonces=NONCES,
+            now=NOW,
         )
         return result.instance_id
 

@@ -25,7 +25,7 @@ TOKEN = f"{HEADER}.{CLAIMS}.{SIGNATURE}"
 
 def check_of(token: str) -> str:
     with pytest.raises(NotAuthentic) as caught:
-        parse(token, profile=OIDC)
+        parse(token, profiles=(OIDC,))
     return caught.value.check.value
 
 
@@ -36,7 +36,7 @@ def headed(**members: Any) -> str:
 
 
 def test_a_token_comes_apart() -> None:
-    token = parse(TOKEN, profile=OIDC)
+    token = parse(TOKEN, profiles=(OIDC,))
     assert token.key_id == "k1"
     assert token.header == {"alg": "RS256", "kid": "k1", "typ": "JWT"}
     assert token.claims == {"aud": "x"}
@@ -46,7 +46,7 @@ def test_a_token_comes_apart() -> None:
 
 
 def test_unknown_header_members_and_an_absent_type_are_accepted() -> None:
-    assert parse(headed(typ=..., x5t="abc", cty="other"), profile=OIDC).key_id == "k1"
+    assert parse(headed(typ=..., x5t="abc", cty="other"), profiles=(OIDC,)).key_id == "k1"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_any_bytes_parse_or_are_refused(data: bytes) -> None:
 @given(st.text(max_size=200))
 def test_any_text_parses_or_is_refused(text: str) -> None:
     with pytest.raises(NotAuthentic):
-        parse(text, profile=OIDC)
+        parse(text, profiles=(OIDC,))
 
 
 JSON = st.recursive(

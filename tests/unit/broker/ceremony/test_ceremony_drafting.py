@@ -11,7 +11,9 @@ from mcbn_broker.ceremony.terms import Terms
 from mcbn_broker.errors import CeremonyError
 from mcbn_protocol.errors import MalformedError, ManifestError
 from mcbn_protocol.identifiers import ManifestHash, Role
+from mcbn_protocol.mutual_tls import LeafKind, MutualTlsTerms
 from mcbn_protocol.reference_values import PRODUCTION_ISSUER
+from mcbn_protocol.rsa_schemes import RsaScheme
 
 NOW = 1_900_000_000
 DAY = 24 * 3600
@@ -97,6 +99,24 @@ def changed(text, old, new):
 def test_bad_terms_are_named(ceremony, template_text, old, new, problem):
     with pytest.raises(MalformedError, match=problem):
         ceremony.draft(terms=ceremony.terms(changed(template_text(), old, new)))
+
+
+def with_mutual_tls(text):
+    text = changed(text, 'channels = ["tls13-psk"]', 'channels = ["mtls13", "tls13-psk"]')
+    for line in ("[mutual_tls]", 'leaf = "rsa"', 'scheme = "c2sp-det-keygen"', "bits = 3072"):
+        text = changed(text, f"# {line}", line)
+    return text
+
+
+def test_the_template_has_the_terms_of_mutual_tls(ceremony, template_text):
+    manifest = ceremony.draft(terms=ceremony.terms(with_mutual_tls(template_text()))).manifest
+    assert manifest.mutual_tls == MutualTlsTerms(LeafKind.RSA, RsaScheme.C2SP_DET_KEYGEN, 3072)
+
+
+def test_a_misspelt_term_of_mutual_tls_is_named(ceremony, template_text):
+    text = changed(with_mutual_tls(template_text()), "bits = 3072", "bit = 3072")
+    with pytest.raises(MalformedError, match=r"terms\.mutual_tls: unknown member 'bit': did you mean bits"):
+        ceremony.terms(text)
 
 
 @pytest.mark.parametrize("new", ["valid_days = 1\nvalid_until = 2030-01-31T12:00:00Z", "# neither"])

@@ -18,8 +18,11 @@ from mcbn_protocol.encoding import canonical
 from mcbn_protocol.identifiers import ManifestHash, Role, RosterHash
 from mcbn_protocol.key_schedule import Scheme
 from mcbn_protocol.manifest import BrokerAddress, ChannelKind, Manifest, RoleTerms
+from mcbn_protocol.mutual_tls import LeafKind, MutualTlsTerms
+from mcbn_protocol.psk_terms import PskProfile, PskSuite
 from mcbn_protocol.reference_values import PRODUCTION_ISSUER, ConfidentialSpaceReference, SupportAttribute, ValueRule
 from mcbn_protocol.roster import Participant, Roster
+from mcbn_protocol.rsa_schemes import RsaScheme
 from mcbn_protocol.sealing import Kem
 
 PASSPHRASE = "correct horse battery"
@@ -39,7 +42,9 @@ ROSTER = Roster("demo", tuple(Participant(name, KEYS[name].public_key, RELEASE[n
 def reference(digest, **changes):
     values: dict[str, Any] = {
         "issuer": PRODUCTION_ISSUER,
+        "root": None,
         "image_digests": (f"sha256:{digest * 32}",),
+        "image_signatures": None,
         "hwmodels": ("GCP_INTEL_TDX",),
         "dbgstat": "disabled-since-boot",
         "support_attribute": SupportAttribute.STABLE,
@@ -153,10 +158,22 @@ def test_no_member_of_the_manifest_is_left_out_of_the_table(command, place):
     assert set(Manifest.__annotations__) == {
         *("roster_hash", "epoch", "previous", "valid_from", "valid_until", "overlap_seconds", "scheme", "commitments"),
         *("brokers", "roles", "channels", "kems", "lease_seconds", "insecure_http", "insecure_scheme"),
+        *("mutual_tls", "insecure_psk_suites", "insecure_psk_profile", "key_log"),
     }
     assert set(RoleTerms.__annotations__) == {"instances", "evidence"}
     assert set(ConfidentialSpaceReference.__annotations__) == {
-        *("issuer", "image_digests", "hwmodels", "dbgstat", "support_attribute", "args", "env", "env_override"),
+        *(
+            "issuer",
+            "root",
+            "image_digests",
+            "image_signatures",
+            "hwmodels",
+            "dbgstat",
+            "support_attribute",
+            "args",
+            "env",
+            "env_override",
+        ),
         *("restart_policies", "monitoring_memory", "project_numbers", "instance_ids", "service_accounts"),
         "insecure_debug",
     }
@@ -168,9 +185,45 @@ def test_json_holds_the_manifest_and_says_what_is_verified(command, place):
     assert (value["signed_by"], value["verified"], value["warnings"]) == ([], False, [])
 
 
+MUTUAL = MutualTlsTerms(LeafKind.RSA, RsaScheme.C2SP_DET_KEYGEN, 3072)
+SHARED = MutualTlsTerms(LeafKind.RSA, RsaScheme.GNUTLS_PROVABLE, 2048, insecure_shared_key=True)
+OLD = MutualTlsTerms(LeafKind.RSA, RsaScheme.GO_HASH_DRBG, 2048, insecure_rsa_scheme=True)
+
+
+@pytest.mark.parametrize(
+    ("terms", "shown"),
+    [
+        (MUTUAL, "rsa keys of 3072 bits by c2sp-det-keygen, one for each role"),
+        (SHARED, "rsa keys of 2048 bits by gnutls-provable, one for both roles"),
+        (MutualTlsTerms(LeafKind.ED25519, None, None), "ed25519 keys, one for each role"),
+    ],
+)
+def test_the_terms_of_mutual_tls_are_shown(command, place, terms, shown):
+    (place / "manifest.json").write_bytes(
+        Draft.of(manifest(channels=(ChannelKind.MTLS13,), mutual_tls=terms)).payload_bytes
+    )
+    assert shown in command("manifest", "show", place / "manifest.json").out
+
+
 @pytest.mark.parametrize(
     ("changes", "warning"),
     [
+        ({"key_log": True}, "key_log: an image that can writes its channels' secrets"),
+        (
+            {"channels": (ChannelKind.DTLS12_PSK,), "insecure_psk_suites": (PskSuite.AES128_GCM,)},
+            "insecure_psk_suites: PSK-AES128-GCM-SHA256",
+        ),
+        (
+            {
+                "scheme": Scheme.SHA256_CONCAT,
+                "insecure_scheme": True,
+                "overlap_seconds": 0,
+                "insecure_psk_profile": PskProfile.MCBN_2023,
+            },
+            "insecure_psk_profile: mcbn-2023: one key for every channel",
+        ),
+        ({"channels": (ChannelKind.MTLS13,), "mutual_tls": SHARED}, "insecure_shared_key: both roles have one key"),
+        ({"channels": (ChannelKind.MTLS13,), "mutual_tls": OLD}, "insecure_rsa_scheme: go-hash-drbg"),
         ({"issuer": "https://simulator.example"}, "SIMULATED ISSUER https://simulator.example"),
         ({"dbgstat": "enabled", "support_attribute": SupportAttribute.NONE, "insecure_debug": True}, "insecure_debug"),
         ({"insecure_http": True}, "insecure_http"),

@@ -3,6 +3,7 @@
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def load(folder: Path, **flags: object):
+def load(folder: Path, **flags: Any):
     return load_settings(folder, folder / "kek", **flags)
 
 

@@ -74,8 +74,9 @@ class Machine:
         brokers = {f"MCBN_BROKER_{name.upper()}": url for name, url in self.urls.items()}
         return brokers | more
 
-    async def start(self, *arguments: object, **environment: str) -> Process:
+    async def start(self, *arguments: object, before: tuple[str, ...] = (), **environment: str) -> Process:
         process = await asyncio.create_subprocess_exec(
+            *before,
             sys.executable,
             "-m",
             "mcbn_workload",

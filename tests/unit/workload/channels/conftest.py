@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from mcbn_protocol.secret import Secret
-from mcbn_workload.channels.streams import ChannelRegistry, Limits
+from mcbn_workload.channels.registry import ChannelRegistry, Limits
 from mcbn_workload.channels.tls_psk import TlsPskClient, TlsPskServer
 
 

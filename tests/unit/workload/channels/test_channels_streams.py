@@ -13,7 +13,8 @@ import pytest
 
 from mcbn_workload.channels import errors
 from mcbn_workload.channels.listener import ChannelServer, Handler, serve_channels
-from mcbn_workload.channels.streams import FAILURE_LOG_SECONDS, Channel, ChannelRegistry, Limits, open_channel
+from mcbn_workload.channels.registry import FAILURE_LOG_SECONDS, ChannelRegistry, Limits
+from mcbn_workload.channels.streams import Channel, open_channel
 from mcbn_workload.channels.wire import WRITE_BUFFER_BYTES
 from mcbn_workload.errors import ConfigurationError, WorkloadError
 
@@ -613,4 +614,25 @@ async def test_failed_handshakes_leave_no_memory_behind(
                 await connect(server, psk.client(value=b"\xff" * 32))
         await until(lambda: not server.open_channels)
         await asyncio.sleep(0)  # the last task is done; its callback still holds it
-        assert len(factory._engines) == 0
+        assert len(factory._server().engines) == 0
+
+
+async def test_200_streams_at_once(connect: Any, psk: SimpleNamespace, owned: Owned) -> None:
+    """Each gets its own bytes back, while all of them are open."""
+    limits = Limits(handshake_seconds=60, handshakes=256)
+    async with serve_channels("127.0.0.1", 0, psk.server(), echo, **owned(limits=limits)) as server:
+        factory = psk.client()
+
+        async def talk(number: int) -> Channel:
+            channel: Channel = await connect(server, factory)
+            data = number.to_bytes(2) * 20_000
+            await channel.write(data)
+            received = bytearray()
+            while len(received) < len(data):
+                received += await channel.read()
+            assert received == data
+            return channel
+
+        channels = await asyncio.gather(*(talk(number) for number in range(200)))
+        assert server.open_channels == 200
+        await asyncio.gather(*(channel.close() for channel in channels))

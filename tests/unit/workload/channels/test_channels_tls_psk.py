@@ -120,7 +120,7 @@ def psk_client(psk: SimpleNamespace, configure: Callable[[SSL.Context], None]) -
     keep = psk.client()
 
     def both(context: SSL.Context) -> None:
-        openssl.lib.SSL_CTX_set_psk_client_callback(context._context, keep._callback)
+        openssl.lib.SSL_CTX_set_psk_client_callback(context._context, keep._client._callback)
         configure(context)
 
     end = Foreign(server=False, configure=both)
@@ -279,7 +279,7 @@ def test_no_data_passes_before_the_handshake_is_checked(psk: SimpleNamespace) ->
 
 def test_a_server_never_holds_a_certificate(psk: SimpleNamespace) -> None:
     server = psk.server()()
-    assert openssl.lib.SSL_get_certificate(server._connection._ssl) == openssl.ffi.NULL
+    assert openssl.lib.SSL_get_certificate(server.connection._ssl) == openssl.ffi.NULL
     client: Any = Foreign(server=False, configure=lambda context: None)
     shake(client, server)
     with pytest.raises(errors.PeerNotAuthenticatedError, match="no PSK"):
@@ -287,12 +287,14 @@ def test_a_server_never_holds_a_certificate(psk: SimpleNamespace) -> None:
     assert client.failure is not None
 
 
-def test_the_package_loads_no_certificate_and_has_no_key_log() -> None:
+def test_only_mutual_tls_loads_a_certificate_and_nothing_has_a_key_log() -> None:
     folder = Path(mcbn_workload.channels.__file__).parent
-    text = "".join(path.read_text() for path in folder.glob("*.py")).lower()
-    assert "tlspskserver" in text
-    for word in (".use_certificate", "use_privatekey", "keylog"):
-        assert word not in text
+    texts = {path.name: path.read_text().lower() for path in folder.glob("*.py")}
+    assert {name for name, text in texts.items() if "openssl.set_psk" in text} == {"psk.py"}
+    for word in (".use_certificate", ".use_privatekey"):
+        assert {name for name, text in texts.items() if word in text} == {"mutual_tls.py"}
+    assert "set_psk" not in texts["mutual_tls.py"]
+    assert not any("keylog" in text for text in texts.values())
 
 
 def test_a_reflected_client_flight_fails(psk: SimpleNamespace) -> None:
@@ -500,7 +502,7 @@ def test_a_failed_engine_is_freed_with_its_last_reference(psk: SimpleNamespace) 
     alive = weakref.ref(server)
     del server
     assert alive() is None
-    assert len(server_factory._engines) == 0
+    assert len(server_factory._server().engines) == 0
 
 
 @pytest.mark.parametrize("lacking", ["Cryptography_HAS_PSK", "Cryptography_HAS_PSK_TLSv1_3"])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mcbn_workload.channels import errors
-from mcbn_workload.channels.streams import ChannelRegistry, Limits
+from mcbn_workload.channels.registry import ChannelRegistry, Limits
 from mcbn_workload.errors import ConfigurationError, WorkloadError
 from mcbn_workload.tunnel.addresses import LoopbackAddress, UnixAddress
 from mcbn_workload.tunnel.ends import connect_tunnel, serve_tunnel

@@ -1,10 +1,15 @@
 """`derive` gives the published keys, and refuses what made the old systems give others."""
 
+import stat
+
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from mcbn_protocol.key_schedule import Scheme
+from mcbn_workload.app import main
 from mcbn_workload.derive import ShareFileError, combine_files
-from mcbn_workload.errors import ConfigurationError
+from mcbn_workload.errors import ConfigurationError, ExitCode
 
 # Published by the system that this one grew from.
 SHARES = {
@@ -73,3 +78,58 @@ def test_equal_and_degenerate_shares_are_refused(files):
     files[0].write_text("0" * 64, encoding="ascii")
     with pytest.raises(ShareFileError, match="not drawn at random"):
         combine_files(Scheme.SHA256_CONCAT, files)
+
+
+# Published: two participants, and the RSA key of the first Go program.
+PAIR = (
+    "b06394e28c33be5a8699759023972e9294d51b5007b3b0a51a41e9f58d406f8d",
+    "2d362ce19a804d12b85644abf3a0e9bbfbb0e0ba3c5dd7cc4b8e335bc5154496",
+)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    paths = [tmp_path / "alice.hex", tmp_path / "bob.hex"]
+    for path, text in zip(paths, PAIR, strict=True):
+        path.write_text(text, encoding="ascii")
+    return [str(path) for path in paths]
+
+
+def test_rsa_shows_the_public_half_only(pair, capsys):
+    assert main(["derive", "--rsa", "go-sha512-reader", *pair]) == ExitCode.OK
+    printed = capsys.readouterr().out
+    assert "y0iOkQX6p-Js8w3MYEL-oH_XHDiVOXPDVtjs-AQhiA4" in printed
+    assert "8csxK9BpuvU24JNkWkET_HdvyNO60ak4ygldsH4Hzew" in printed
+    assert "-----BEGIN RSA PUBLIC KEY-----\nMIIBCgKCAQEA14gGro/kwHL7tqLhRvUb" in printed
+    assert "PRIVATE" not in printed
+
+
+def test_the_private_key_goes_to_a_new_file_of_its_owner(pair, tmp_path, capsys):
+    out = tmp_path / "key.pem"
+    command = ["derive", "--rsa", "c2sp-det-keygen", "--bits", "2048", "--out", str(out), *pair]
+    assert main(command) == ExitCode.OK
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    key = load_pem_private_key(out.read_bytes(), password=None)
+    assert isinstance(key, RSAPrivateKey)
+    shown = capsys.readouterr().out
+    public = load_pem_public_key(shown[shown.index("-----BEGIN") :].encode())
+    assert key.public_key() == public
+    before = out.read_bytes()
+    assert main(command) == ExitCode.CONFIGURATION
+    assert out.read_bytes() == before, "a file that is there is never overwritten"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--scheme", "sha256-concat", "--bits", "2048"],
+        ["--scheme", "sha256-concat", "--out", "/nonexistent/key.pem"],
+        ["--rsa", "go-hash-drbg", "--bits", "4096"],
+        ["--rsa", "go-sha512-reader", "--out", "/nonexistent/key.pem"],
+        ["--rsa", "go-sha512-reader", "--scheme", "hkdf-sha256"],
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(pair, arguments, capsys):
+    assert main(["derive", *arguments, *pair]) == ExitCode.CONFIGURATION
+    assert not capsys.readouterr().out

@@ -15,7 +15,8 @@ from mcbn_protocol.secret import Secret
 from mcbn_workload.brokers.errors import ManifestUnavailableError, QuorumIncompleteError
 from mcbn_workload.channels.errors import ChannelError, ChannelTruncatedError, PskIdentityError, PskMismatchError
 from mcbn_workload.channels.listener import serve_channels
-from mcbn_workload.channels.streams import Channel, ChannelRegistry, open_channel
+from mcbn_workload.channels.registry import ChannelRegistry
+from mcbn_workload.channels.streams import Channel, open_channel
 from mcbn_workload.channels.tls_psk import TlsPskClient, TlsPskServer
 from mcbn_workload.epoch_keys.epoch import LeaseEndedError
 from mcbn_workload.epoch_keys.pace import RETRY_MIN
@@ -528,7 +529,7 @@ async def test_another_key_is_explained_with_the_three_values(network, ring, cap
     assert explained[0].psk_identity == keys.identity
     assert explained[0].key_check == keys.key_check
     assert explained[0].manifest_hash == network.agreed.hash.hex()
-    assert "Compare these three values" in explained[0].getMessage()
+    assert "Compare these values" in explained[0].getMessage()
 
 
 async def test_an_unfinished_handshake_ends_with_the_keys(network, ring):

@@ -11,8 +11,18 @@ import pytest
 
 import mcbn_workload
 from mcbn_protocol.identifiers import Role
+from mcbn_protocol.manifest import ChannelKind
 from mcbn_workload.errors import ConfigurationError
-from mcbn_workload.settings import BROKER_PREFIX, VARIABLES, Deadlines, Settings, parse_address, require
+from mcbn_workload.settings import (
+    BROKER_PREFIX,
+    VARIABLES,
+    ApplicationSettings,
+    CertificateSettings,
+    Deadlines,
+    Settings,
+    parse_address,
+    require,
+)
 
 GOOD = """
 role = "server"
@@ -38,7 +48,68 @@ def test_a_whole_file(network, load):
     assert settings.forward == "127.0.0.1:8080"
     assert settings.listen is None
     assert settings.launcher_socket == Path("/run/l.sock")
-    assert settings.deadlines == Deadlines(gather_seconds=5, request_seconds=10, handshake_seconds=10)
+    assert settings.deadlines == Deadlines(gather_seconds=5, request_seconds=10, handshake_seconds=5)
+
+
+APPLICATION = GOOD + '[application]\ncommand = ["/app/main", "--fast"]\n'
+
+
+def test_an_application(load):
+    assert load().application is None
+    assert load(APPLICATION).application == ApplicationSettings(command=("/app/main", "--fast"), environment={})
+    settings = load(APPLICATION + '[application.environment]\nTZ = "UTC"\n')
+    assert settings.application is not None
+    assert settings.application.environment == {"TZ": "UTC"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD + "[application]\n", "command: required"),
+        (GOOD + '[application]\ncommand = "/app/main"\n', "command: an array"),
+        (GOOD + "[application]\ncommand = []\n", "command: an array"),
+        (GOOD + '[application]\ncommand = ["main"]\n', "absolute path"),
+        (GOOD + '[application]\ncommand = ["/app/main", 1]\n', "command"),
+        (GOOD + '[application]\ncommand = ["/app/\\u0000main"]\n', "command"),
+        (APPLICATION + "restart = true\n", "unknown member 'restart'"),
+        (APPLICATION + '[application.environment]\n"1=" = ""\n', "variable's name"),
+        (APPLICATION + "[application.environment]\nTZ = 1\n", "environment.TZ"),
+    ],
+)
+def test_an_application_of_another_form_is_refused(load, text, said):
+    with pytest.raises(ConfigurationError, match=said):
+        load(text)
+
+
+MUTUAL = GOOD.replace("tls13-psk", "mtls13")
+
+
+def test_a_certificate_is_made_of_what_the_file_says(load, tmp_path):
+    assert load(MUTUAL).mutual_tls == CertificateSettings()
+    settings = load(MUTUAL + '[mutual_tls]\nca_certificate = "ca.pem"\nca_key = "/k/ca.key"\nnames = ["a.example"]\n')
+    assert settings.channel is ChannelKind.MTLS13
+    assert settings.mutual_tls == CertificateSettings(
+        ca_certificate=tmp_path / "ca.pem", ca_key=Path("/k/ca.key"), names=("a.example",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD + '[mutual_tls]\nnames = ["a.example"]\n', "unknown member 'mutual_tls'"),
+        (MUTUAL + '[mutual_tls]\nca_key = "ca.key"\n', "needs both"),
+        (MUTUAL + '[mutual_tls]\nca_certificate = "ca.pem"\n', "needs both"),
+        (MUTUAL + "[mutual_tls]\nnames = []\n", "names"),
+        (MUTUAL + '[mutual_tls]\nnames = ["A.example"]\n', "names"),
+        (MUTUAL + '[mutual_tls]\nnames = ["a..example"]\n', "names"),
+        (MUTUAL + '[mutual_tls]\nnames = ["-a.example"]\n', "names"),
+        (MUTUAL + f'[mutual_tls]\nnames = ["{"a." * 127}a"]\n', "names"),
+        (MUTUAL + "[mutual_tls]\nserial = 1\n", "unknown member 'serial'"),
+    ],
+)
+def test_a_certificate_of_another_make_is_refused(load, text, said):
+    with pytest.raises(ConfigurationError, match=said):
+        load(text)
 
 
 def test_a_client_listens(load):

@@ -1,0 +1,213 @@
+"""Brings a backup back: unpacked and checked beside its place, and never older than what is known without a word."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mcbn_broker.audit.chain import ChainHead
+from mcbn_broker.backup.archive import unpack
+from mcbn_broker.backup.envelope import OpeningStream
+from mcbn_broker.backup.errors import BackupError
+from mcbn_broker.backup.facts import Facts, read_facts
+from mcbn_broker.backup.snapshot import FORMAT
+from mcbn_broker.ceremony.passphrase import Passphrase
+from mcbn_broker.errors import AuditError, KeystoreError, NotReadyError, UsageError
+from mcbn_broker.keystore.anchor import AnchorState
+from mcbn_broker.keystore.files import sync_folder
+from mcbn_broker.keystore.home import Home
+from mcbn_broker.keystore.identity import Identity
+from mcbn_broker.keystore.kek import KeyEncryptionKey
+from mcbn_broker.keystore.serve_lock import serve_lock
+from mcbn_broker.storage.store import Store
+from mcbn_protocol.encoding import parse_canonical
+from mcbn_protocol.errors import ProtocolError
+from mcbn_protocol.fields import Fields
+from mcbn_protocol.messages import INCARNATION_BYTES
+
+_IDENTITY: Final = "broker.json"
+_NOTE_BYTES: Final = 1024
+
+
+@dataclass(frozen=True)
+class Known:
+    """How far this broker is known to have come, from elsewhere than the backup. No `heads` and epoch 0: nothing known.
+
+    Attributes:
+        epoch: The highest epoch that is known to have been accepted or agreed.
+        heads: Points of its audit.
+    """
+
+    epoch: int
+    heads: tuple[ChainHead, ...]
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """A backup whose files, keys and audit were checked, not yet in its place."""
+
+    home: Home
+    made_at: int
+    facts: Facts
+
+    def why_older(self, known: Known) -> tuple[str, ...]:
+        """Return each way in which the backup is behind what is known; none if it is not."""
+        why = []
+        if self.facts.epoch < known.epoch:
+            why.append(f"its highest epoch is {self.facts.epoch}, while epoch {known.epoch} is known")
+        for head in known.heads:
+            if head.sequence > self.facts.head.sequence:
+                why.append(
+                    f"its audit ends at record {self.facts.head.sequence}, while record {head.sequence} is known"
+                )
+            elif head.sequence and self.facts.hashes.get(head.sequence) != head.hash:
+                why.append(f"its audit has another record {head.sequence} than the one that is known")
+        return tuple(why)
+
+
+@contextmanager
+def unpacked(
+    file: Path, root: Path, passphrase: Passphrase, load_kek: Callable[[Path, Identity], KeyEncryptionKey]
+) -> Iterator[Unpacked]:
+    """Unpack a backup beside its future place, and check it; what is not put in place is gone when the block is left.
+
+    Raises:
+        BackupError: Another passphrase; changed or cut off; not what this program makes; or another participant's.
+        BrokerError: Its keys do not open, or its audit does not verify.
+        UsageError: It cannot be read, or there is no room.
+    """
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f".{root.name}.restoring-", dir=root.parent))
+    except OSError as error:
+        raise UsageError(f"cannot write beside {root}: {error.strerror}") from error
+    try:
+        _unpack(file, stage, passphrase)
+        yield _check(stage, load_kek)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _unpack(file: Path, stage: Path, passphrase: Passphrase) -> None:
+    try:
+        with file.open("rb") as stream:
+            unpack(OpeningStream(stream, passphrase), stage)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}, or write {stage}: {error.strerror}") from error
+
+
+def _check(stage: Path, load_kek: Callable[[Path, Identity], KeyEncryptionKey]) -> Unpacked:
+    home = Home.unlock(stage, load_kek)
+    facts, name = read_facts(home), home.identity.name
+    if facts.participant != name:
+        raise BackupError(
+            f"the backup's files are {name}'s, its database is {facts.participant}'s: it was put together"
+        )
+    roster, ours = home.adopted_roster(), home.release_key.public_key().public_bytes_raw()  # opens it: it is name's
+    if roster is not None and roster.participant(name).release_key != ours:
+        raise BackupError(f"the release key in the backup is not {name}'s in its roster: it was put together")
+    return Unpacked(home, _made_at(stage), facts)
+
+
+def _made_at(stage: Path) -> int:
+    try:
+        data = (stage / "backup.json").read_bytes()[: _NOTE_BYTES + 1]
+        with Fields(parse_canonical(data, limit=_NOTE_BYTES), "backup.json") as fields:
+            fields.exactly("format", FORMAT)
+            return fields.integer("made_at", minimum=0, maximum=2**53)
+    except ProtocolError as error:
+        raise BackupError(f"this program cannot restore the backup: {error}") from error
+
+
+def known_here(root: Path, backup: Unpacked) -> Known:
+    """Return what the data directory that is in the backup's place knows; nothing where there is none.
+
+    Raises:
+        BackupError: Another broker lives there.
+        KeystoreError: Its anchor is unreadable.
+    """
+    if not (root / _IDENTITY).exists():
+        return Known(0, ())
+    there, identity = Home.open(root, None), backup.home.identity
+    if (there.identity.network, there.identity.name) != (identity.network, identity.name):
+        raise BackupError(
+            f"{root} is the broker of {there.identity.name} in {there.identity.network}, the backup is "
+            f"{identity.name}'s in {identity.network}: name another --data-dir"
+        )
+    anchored = there.anchor.read()
+    if anchored is None:
+        return Known(0, ())
+    return Known(anchored.epoch, (ChainHead(anchored.sequence, anchored.head),))
+
+
+def put_in_place(
+    backup: Unpacked, root: Path, known: Known, *, now: int, random: Callable[[int], bytes], replace: bool
+) -> Path | None:
+    """Begin a new incarnation in the backup, paused, and move it to its place.
+
+    Epochs below the highest that is known are never released again, whatever the backup holds.
+
+    Returns:
+        Where the data directory that was there before is now, or None.
+
+    Raises:
+        UsageError: Something is in its place, and `replace` is False or it is no broker; or it cannot be moved.
+        NotReadyError: A broker serves from there.
+        BrokerError: The backup's manifests, shares or audit do not verify.
+    """
+    _check_place(root, replace=replace)
+    lives = (root / _IDENTITY).exists()
+    with serve_lock(root) if lives else nullcontext():
+        _begin(backup, known, now=now, random=random)
+        return _move(backup.home.root, root, f"{root.name}.replaced-{now}" if lives else None)
+
+
+def _check_place(root: Path, *, replace: bool) -> None:
+    if not root.exists() or not any(root.iterdir()):
+        return
+    if not (root / _IDENTITY).exists():
+        raise UsageError(f"{root} is not empty, and no broker's data directory: name another --data-dir")
+    if not replace:
+        raise NotReadyError(f"{root} is a broker's data directory: give --replace to move it aside, or name another")
+
+
+def _begin(backup: Unpacked, known: Known, *, now: int, random: Callable[[int], bytes]) -> None:
+    home, facts = backup.home, backup.facts
+    home.renew_challenge_key()
+    # The anchor of no incarnation that ever was: opening the store sees a restored database, and begins a new one.
+    epoch = max(facts.epoch, known.epoch)
+    home.anchor.begin(AnchorState(random(INCARNATION_BYTES), facts.head.sequence, facts.head.hash, epoch))
+    with Store.open(home, clock=lambda: now, random=random) as store:
+        if store.opened.new_incarnation is None:
+            raise KeystoreError("no new incarnation was begun, so nothing was restored: report this")
+        try:
+            store.verify_audit()
+        except AuditError as error:
+            raise BackupError(f"the backup's audit does not verify: {error}") from error
+        store.terms()
+
+
+def _move(stage: Path, root: Path, aside: str | None) -> Path | None:
+    replaced = None
+    try:
+        if aside is not None:
+            replaced = root.rename(root.with_name(aside))
+        stage.replace(root)
+        sync_folder(root.parent)
+    except OSError as error:
+        if replaced is not None and not root.exists():
+            replaced.rename(root)
+        raise UsageError(
+            f"{root} cannot be put in place ({error.strerror}): a mount point cannot be replaced; restore into another "
+            "--data-dir and move its files"
+        ) from error
+    return replaced
+
+
+def merge(known: Sequence[Known]) -> Known:
+    """Return everything that is known."""
+    heads = tuple(head for one in known for head in one.heads)
+    return Known(max((one.epoch for one in known), default=0), heads)

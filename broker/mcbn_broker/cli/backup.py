@@ -1,0 +1,143 @@
+"""`mcbn-broker backup` and `restore`: one encrypted file that holds the data directory, and its way back."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcbn_broker.audit.heads import parse_signed_head
+from mcbn_broker.backup.errors import BackupError
+from mcbn_broker.backup.restore import Known, Unpacked, known_here, merge, put_in_place, unpacked
+from mcbn_broker.backup.snapshot import write_backup
+from mcbn_broker.ceremony.files import read_file
+from mcbn_broker.cli.documents import naming
+from mcbn_broker.cli.examples import examples
+from mcbn_broker.cli.opening import now
+from mcbn_broker.cli.options import DataDir, Force, Kek, KekFile, KmsEndpoint, Out
+from mcbn_broker.cli.paths import resolve_data_dir, resolve_kek
+from mcbn_broker.cli.prompts import ask_words, read_passphrase
+from mcbn_broker.cli.text import say, say_next, show_facts, warn
+from mcbn_broker.keystore.home import Home
+from mcbn_broker.moments import moment
+from mcbn_protocol import limits
+from mcbn_protocol.manifest import FORMAT as MANIFEST_FORMAT
+from mcbn_protocol.manifest import AgreedManifest
+from mcbn_protocol.signatures import Envelope
+
+app = typer.Typer()
+_OF_BACKUP = "the backup"
+BackupPassphrase = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        help="File with the passphrase of the backup, one line, mode 0600. Default: ask at the terminal.",
+    ),
+]
+
+
+@app.command(epilog=examples("mcbn-broker backup --out alice.backup"))
+def backup(
+    *,
+    out: Out,
+    without_epoch_keys: Annotated[
+        bool, typer.Option("--without-epoch-keys", help="Leave the shares' keys out: a restore then needs a new epoch.")
+    ] = False,
+    passphrase_file: BackupPassphrase = None,
+    force: Force = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Copy the data directory to one encrypted file. Beside a running `serve`; no key is needed.
+
+    The key-encryption key is not in it: keep its file elsewhere. Delete older backups once an epoch was retired: they
+    still hold that epoch's key.
+    """
+    home = Home.open(resolve_data_dir(data_dir), None)
+    passphrase = read_passphrase(passphrase_file, new=True, of=_OF_BACKUP)
+    facts = write_backup(
+        home, out, passphrase, now=now(), random=os.urandom, epoch_keys=not without_epoch_keys, force=force
+    )
+    say(f"The backup of {home.identity.name} is {out}: {facts.named}, audit record {facts.head.sequence}.")
+    say("The key-encryption key is not in it. Keep it, and the passphrase, apart from this file.")
+
+
+@app.command(epilog=examples("mcbn-broker restore alice.backup --known head-of-last-month.json"))
+def restore(
+    *,
+    file: Annotated[Path, typer.Argument(help="The file that `backup` wrote.")],
+    known: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--known",
+            help="A bundle, or a release or audit head that this broker signed: the newest that you and the others "
+            "have. Repeatable.",
+        ),
+    ] = None,
+    confirm: Annotated[
+        str | None, typer.Option("--confirm", help="The words that it asks for, where there is no terminal.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Move this broker's data directory aside if it is there.")
+    ] = False,
+    passphrase_file: BackupPassphrase = None,
+    data_dir: DataDir = None,
+    kek_file: KekFile = None,
+    kek: Kek = None,
+    kms_endpoint: KmsEndpoint = None,
+) -> None:
+    """Bring a backup back. It starts paused, in a new incarnation; an older one has to be confirmed in words."""
+    root, source = resolve_data_dir(data_dir).resolve(), resolve_kek(kek_file, kek, kms_endpoint)
+    passphrase = read_passphrase(passphrase_file, new=False, of=_OF_BACKUP)
+    with unpacked(file, root, passphrase, source.load) as found:
+        everything = merge([known_here(root, found), *(_read_known(path, found) for path in known or ())])
+        _confirm(found, everything, confirm)
+        aside = put_in_place(found, root, everything, now=now(), random=os.urandom, replace=replace)
+    if aside is not None:
+        say(f"What was there before is in {aside}: delete it once nothing in it is needed.")
+    say(f"{found.home.identity.name}'s broker is in {root}. Consent is paused.")
+    say_next("mcbn-broker status; then mcbn-broker consent allow, when you agree that it releases under that manifest")
+
+
+def _read_known(path: Path, found: Unpacked) -> Known:
+    data = read_file(path, limit=limits.MANIFEST_BYTES)
+    with naming(path):
+        roster = found.home.roster()
+        if Envelope.parse(data, limit=limits.MANIFEST_BYTES).payload.get("format") == MANIFEST_FORMAT:
+            return Known(AgreedManifest.parse(data, roster).manifest.epoch, ())
+        return Known(0, (parse_signed_head(data, participant=found.home.identity.name, roster=roster),))
+
+
+def _confirm(found: Unpacked, known: Known, given: str | None) -> None:
+    """Show what the backup holds, and have the participant name it in words."""
+    facts, identity = found.facts, found.home.identity
+    why = found.why_older(known)
+    shown = [
+        ("broker", f"{identity.name} in {identity.network}"),
+        ("made", moment(found.made_at)),
+        ("audit", f"record {facts.head.sequence}, head {facts.head.hash.hex()}"),
+        ("highest manifest", facts.named),
+        ("known from elsewhere", _describe(known)),
+    ]
+    show_facts("The backup", shown, talk=True)
+    for one in why:
+        warn(f"OLDER THAN WHAT IS KNOWN: {one}")
+    if known.epoch > facts.epoch:
+        say(
+            f"Nothing below epoch {known.epoch} will be released. Accept its bundle again afterwards, if its share is "
+            "in the backup; else the participants have to agree on a new epoch."
+        )
+    if not why and (known.heads or known.epoch):
+        words = f"restore {facts.named}"
+    else:
+        if not why:
+            warn("nothing is known from elsewhere: ask another participant which epoch is the newest (--known)")
+        words = f"restore {'older' if why else 'unchecked'} {facts.named}"
+    if given is None:
+        given = ask_words(f'Type "{words}" to go on', option="--confirm")
+    if given != words:
+        raise BackupError(f'not confirmed, so nothing was restored: the words are "{words}"')
+
+
+def _describe(known: Known) -> str:
+    records = ", ".join(f"record {head.sequence}" for head in known.heads)
+    return ", ".join(part for part in (f"epoch {known.epoch}" if known.epoch else "", records) if part) or "nothing"

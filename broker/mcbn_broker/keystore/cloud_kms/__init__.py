@@ -1,0 +1,1 @@
+"""A key-encryption key that Google Cloud KMS wraps."""

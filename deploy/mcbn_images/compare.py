@@ -1,0 +1,57 @@
+"""Says in which files, labels and settings two images differ."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mcbn_images.oci import Image, digest_of, root_of
+from mcbn_images.tree import Entry, Kind
+
+
+def differences(expected: Image, other: Image) -> list[str]:
+    """Return one line for each difference of another image from the expected one; none if they are the same.
+
+    Layers are compared as the root directory that they make together, so files have to differ for lines to come of it;
+    where nothing but the form differs, that is the one line.
+    """
+    lines = [*_compare_config(expected.config, other.config), *_compare_files(root_of(expected), root_of(other))]
+    if not lines and expected.digest != other.digest:
+        lines.append("the same files and settings in another form: layers, compression, times or notes differ")
+    return lines
+
+
+def _compare_files(expected: Mapping[str, Entry], other: Mapping[str, Entry]) -> Iterator[str]:
+    for path in sorted(expected.keys() | other.keys()):
+        if path not in other:
+            yield f"removed: /{path}"
+        elif path not in expected:
+            yield f"added: /{path}"
+        else:
+            yield from (f"changed: /{path}: {text}" for text in _compare_entries(expected[path], other[path]))
+
+
+def _compare_entries(expected: Entry, other: Entry) -> Iterator[str]:
+    if expected.kind is not other.kind:
+        yield f"a {expected.kind} became a {other.kind}"
+        return
+    if expected.mode != other.mode:
+        yield f"mode {expected.mode:04o} became {other.mode:04o}"
+    if expected.owner != other.owner:
+        yield f"owner {expected.owner} became {other.owner}"
+    if expected.target != other.target:
+        yield f"leads to {other.target}, not to {expected.target}"
+    if expected.kind is Kind.FILE and expected.data != other.data:
+        yield f"content {digest_of(expected.data)} became {digest_of(other.data)}"
+
+
+def _compare_config(expected: Mapping[str, Any], other: Mapping[str, Any], name: str = "config") -> Iterator[str]:
+    for key in sorted(expected.keys() | other.keys()):
+        old, new = expected.get(key), other.get(key)
+        if old != new:
+            if isinstance(old, Mapping) and isinstance(new, Mapping):
+                yield from _compare_config(old, new, f"{name}.{key}")
+            else:
+                yield f"changed: {name}.{key}: {_said(old)} became {_said(new)}"
+
+
+def _said(value: object) -> str:
+    return "nothing" if value is None else repr(value)

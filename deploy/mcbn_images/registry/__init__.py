@@ -1,0 +1,1 @@
+"""Publishes an image to a registry, by the OCI distribution specification 1.1."""

@@ -1,0 +1,1 @@
+"""The whole system in containers: what `docker-compose.yml` needs before it can start."""

@@ -1,0 +1,1 @@
+"""What the pytest plugin gives to tests: a simulated attestation service, and whole networks of real programs."""

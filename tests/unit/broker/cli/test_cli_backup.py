@@ -1,0 +1,397 @@
+"""`backup` and `restore`: what comes back, in which state, and what is refused."""
+
+import io
+import json
+import os
+import shutil
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from mcbn_broker.backup.archive import pack
+from mcbn_broker.backup.envelope import CHUNK_BYTES, OpeningStream, SealingStream
+from mcbn_broker.backup.errors import BackupError
+from mcbn_broker.ceremony.passphrase import Passphrase
+from mcbn_broker.errors import Refused
+from mcbn_broker.keystore.home import Home
+from mcbn_broker.keystore.identity import Identity
+from mcbn_broker.keystore.serve_lock import serve_lock
+from mcbn_broker.release.consent import ConsentState
+from mcbn_broker.storage.store import Store
+
+WORDS = "correct horse battery staple"
+
+
+@pytest.fixture
+def site(world, command, tmp_path, monkeypatch):
+    """Give `site("backup", ...)`: the command on Alice's data directory, with her keys."""
+    for name, text in (("passphrase", WORDS), ("kek", "")):
+        (tmp_path / name).touch(0o600)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "kek").write_bytes(world.kek.reveal())
+    monkeypatch.setattr("mcbn_broker.cli.backup.now", world.clock)
+    monkeypatch.delenv("MCBN_KEK", raising=False)
+
+    def run(name, *words, root=world.root, kek="kek", passphrase="passphrase"):
+        options = ["--data-dir", root, "--passphrase-file", tmp_path / passphrase]
+        if name == "restore":
+            options += ["--kek-file", tmp_path / kek]
+        return command(name, *words, *options)
+
+    return run
+
+
+@pytest.fixture
+def backup(site, agreed, tmp_path) -> Path:
+    """A backup of epoch 1, with consent allowed."""
+    made = site("backup", "--out", tmp_path / "a.backup")
+    assert made.status == 0, made.err
+    return tmp_path / "a.backup"
+
+
+def destroy(world) -> None:
+    shutil.rmtree(world.root)
+
+
+def words(agreed, kind: str = "") -> str:
+    return f"restore {kind}epoch {agreed.manifest.epoch} {agreed.hash.hex()}"
+
+
+def bundle_of(agreed, tmp_path, name: str = "bundle.json") -> Path:
+    (tmp_path / name).write_bytes(agreed.bundle)
+    return tmp_path / name
+
+
+# --- the way there and back
+
+
+async def test_a_broker_comes_back_paused_in_a_new_life_and_releases_once_allowed(world, store, agreed, backup, site):
+    tmp_path = world.root.parent
+    before = store.status()
+    share = store.terms().shares[1]
+    old_challenge = (tmp_path / "alice" / "challenge.key").read_bytes()
+    store.close()
+    destroy(world)
+    done = site("restore", backup, "--known", bundle_of(agreed, tmp_path), "--confirm", words(agreed))
+    assert done.status == 0, done.err
+    assert "Consent is paused" in done.err
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (world.root, *world.root.rglob("*"))}
+    assert {mode for path, mode in modes.items() if path.is_dir()} == {0o700}
+    assert {mode for path, mode in modes.items() if path.is_file()} == {0o600}
+    with world.open() as again:
+        assert again.opened.new_incarnation is None
+        assert again.consent().state is ConsentState.PAUSED
+        assert again.status().incarnation != before.incarnation
+        assert again.audit_tail(1)[0].record["kind"] == "incarnation"
+        assert again.home.challenge_key.reveal() not in old_challenge
+        again.verify_audit()
+        service = world.service(again)
+        with pytest.raises(Refused) as refused:
+            await world.workload(service, agreed).ask()
+        assert refused.value.reason.code == "consent_paused"
+        again.allow()
+        released = await world.workload(service, agreed).ask()
+        assert released.payload["epoch"] == 1
+        assert again.terms().shares[1] == share
+        await service.aclose()
+
+
+def test_the_file_shows_nothing_and_holds_neither_kek_nor_challenge_key(world, backup, tmp_path):
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    data = backup.read_bytes()
+    assert b"alice" not in data
+    assert b"SQLite" not in data
+    with tarfile.open(fileobj=io.BytesIO(plaintext(backup))) as archive:
+        names = set(archive.getnames())
+        files = [archive.extractfile(one) for one in archive]
+        content = b"".join(one.read() for one in files if one is not None)
+    assert names == {
+        *("backup.json", "broker.json", "broker.sqlite3", "consent-key.public", "release.key", "roster.json"),
+        "epochs/1.key",
+    }
+    assert world.kek.reveal() not in content
+    assert not list(world.root.glob(".backup-*"))
+
+
+def test_epoch_keys_can_be_left_out_and_retired_ones_never_go_along(world, store, agreed, site, tmp_path):
+    again = world.open_epoch(store, previous=agreed)
+    world.clock.now += 10_000
+    store.tidy()
+    store.new_share()
+    (world.root / "epochs" / "1.key").write_bytes(b"as if it could not be destroyed")
+    assert site("backup", "--out", tmp_path / "b").status == 0
+    assert epoch_keys(tmp_path / "b") == {"epochs/2.key", "epochs/3.key"}
+    assert site("backup", "--out", tmp_path / "c", "--without-epoch-keys").status == 0
+    assert epoch_keys(tmp_path / "c") == set()
+    store.close()
+    destroy(world)
+    done = site("restore", tmp_path / "c", "--confirm", words(again, "unchecked "))
+    assert done.status == 0, done.err
+    with world.open() as restored:
+        assert restored.terms().shares == {}
+        assert restored.status().next_share_epoch == 3
+
+
+def plaintext(path: Path) -> bytes:
+    with path.open("rb") as file:
+        opened = OpeningStream(file, Passphrase.from_text(WORDS))
+        data = opened.read(10**9)
+        opened.finish()
+    return data
+
+
+def epoch_keys(path: Path) -> set[str]:
+    with tarfile.open(fileobj=io.BytesIO(plaintext(path))) as archive:
+        return {name for name in archive.getnames() if name.startswith("epochs/")}
+
+
+# --- older ones
+
+
+def test_an_older_backup_over_a_newer_broker_is_refused_until_it_is_named(world, store, agreed, backup, site):
+    world.open_epoch(store, previous=agreed)
+    store.close()
+    refused = site("restore", backup, "--replace", "--confirm", words(agreed))
+    assert refused.status == 4
+    assert "its highest epoch is 1, while epoch 2 is known" in refused.err
+    assert f'the words are "{words(agreed, "older ")}"' in refused.err
+    with world.open() as untouched:
+        assert untouched.opened.new_incarnation is None
+    done = site("restore", backup, "--replace", "--confirm", words(agreed, "older "))
+    assert done.status == 0, done.err
+    (aside,) = world.root.parent.glob("alice.replaced-*")
+    assert (aside / "broker.sqlite3").exists()
+    with world.open() as restored:
+        assert restored.consent().state is ConsentState.PAUSED
+        assert restored.terms().manifests == ()
+        assert restored.status().next_share_epoch == 3
+
+
+def test_a_bundle_or_a_head_from_elsewhere_shows_that_a_backup_is_older(world, store, agreed, backup, site):
+    tmp_path = world.root.parent
+    newer = world.open_epoch(store, previous=agreed)
+    (tmp_path / "head.json").write_bytes(store.audit_head().sign(store.home.release_key).to_bytes())
+    store.close()
+    destroy(world)
+    for known, why in ((bundle_of(newer, tmp_path), "epoch 2 is known"), (tmp_path / "head.json", "while record")):
+        refused = site("restore", backup, "--known", known, "--confirm", words(agreed))
+        assert refused.status == 4
+        assert why in refused.err
+        assert not world.root.exists()
+
+
+def test_a_backup_of_another_history_is_refused(world, store, agreed, backup, site):
+    tmp_path = world.root.parent
+    fork = tmp_path / "fork"
+    shutil.copytree(world.root, fork)
+    with Store.open(Home.open(fork, world.kek), clock=world.clock) as other:
+        other.pause("in another life")
+        (tmp_path / "head.json").write_bytes(other.audit_head().sign(other.home.release_key).to_bytes())
+    store.pause("in this life")
+    assert site("backup", "--out", tmp_path / "b").status == 0
+    store.close()
+    destroy(world)
+    refused = site("restore", tmp_path / "b", "--known", tmp_path / "head.json", "--confirm", words(agreed))
+    assert refused.status == 4
+    assert "another record" in refused.err
+
+
+def test_where_nothing_is_known_the_words_say_so_and_a_terminal_is_needed_without_them(
+    world, store, agreed, backup, site
+):
+    store.close()
+    destroy(world)
+    asked = site("restore", backup)
+    assert asked.status == 2
+    assert words(agreed, "unchecked ") in asked.err
+    assert "ask another participant" in asked.err
+    assert site("restore", backup, "--confirm", words(agreed)).status == 4
+    assert not world.root.exists()
+    assert site("restore", backup, "--confirm", words(agreed, "unchecked ")).status == 0
+
+
+# --- places
+
+
+def test_a_live_broker_is_not_replaced(world, store, agreed, backup, site):
+    with serve_lock(world.root):
+        refused = site("restore", backup, "--replace", "--confirm", words(agreed))
+    assert refused.status == 3
+    assert "another serve runs" in refused.err
+    assert store.consent().state is ConsentState.ALLOWED
+
+
+def test_a_folder_is_replaced_only_if_it_is_this_brokers_and_one_says_so(world, store, agreed, backup, site):
+    tmp_path = world.root.parent
+    refused = site("restore", backup, "--confirm", words(agreed))
+    assert (refused.status, "--replace" in refused.err) == (3, True)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").touch()
+    refused = site("restore", backup, "--replace", "--confirm", words(agreed, "unchecked "), root=other)
+    assert (refused.status, "not empty" in refused.err) == (2, True)
+    bob = Home.create(tmp_path / "bob", Identity("demo", "bob", "https://bob.example"), world.kek)
+    refused = site("restore", backup, "--replace", "--confirm", words(agreed), root=bob.root)
+    assert (refused.status, "the broker of bob" in refused.err) == (4, True)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert site("restore", backup, "--confirm", words(agreed, "unchecked "), root=empty).status == 0
+    assert not list(tmp_path.glob(".*restoring*"))
+
+
+def test_a_backup_is_not_written_over_another_file(backup, site):
+    before = backup.read_bytes()
+    assert site("backup", "--out", backup).status == 2
+    assert backup.read_bytes() == before
+    assert site("backup", "--out", backup, "--force").status == 0
+    assert site("backup", "--out", backup.parent / "nowhere" / "b").status == 2
+
+
+# --- what is no backup
+
+
+def test_another_passphrase_opens_nothing(world, backup, site, tmp_path):
+    (tmp_path / "other").touch(0o600)
+    (tmp_path / "other").write_text("another passphrase")
+    refused = site("restore", backup, passphrase="other")
+    assert (refused.status, "does not open the backup" in refused.err) == (4, True)
+
+
+def test_another_key_encryption_key_opens_nothing(world, agreed, backup, site, tmp_path):
+    (tmp_path / "kek2").touch(0o600)
+    (tmp_path / "kek2").write_bytes(os.urandom(32))
+    refused = site("restore", backup, kek="kek2", root=tmp_path / "new")
+    assert (refused.status, "another key-encryption" in refused.err) == (7, True)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("where", [0, 14, 20, 60, 150, 70_000, -1])
+def test_a_flipped_bit_is_noticed(backup, site, tmp_path, where):
+    data = bytearray(backup.read_bytes())
+    data[where] ^= 1
+    backup.write_bytes(data)
+    refused = site("restore", backup, root=tmp_path / "new")
+    assert refused.status == 4, refused.err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("length", [0, 10, 18, 100, CHUNK_BYTES, -1])
+def test_a_cut_off_file_is_noticed(backup, site, tmp_path, length):
+    backup.write_bytes(backup.read_bytes()[:length])
+    assert site("restore", backup, root=tmp_path / "new").status == 4
+    assert not (tmp_path / "new").exists()
+
+
+def test_chunks_cannot_be_left_out_exchanged_or_added(tmp_path):
+    out = io.BytesIO()
+    stream = SealingStream(out, Passphrase.from_text(WORDS), os.urandom)
+    stream.write(os.urandom(3 * CHUNK_BYTES))
+    stream.finish()
+    sealed, size = out.getvalue(), CHUNK_BYTES + 16
+    header, chunks = sealed[: -3 * size], [sealed[-3 * size :][i * size :][:size] for i in range(3)]
+    assert len(header) < 200
+    for order in ([0, 1], [0, 2], [1, 0, 2], [0, 1, 2, 2], [0, 0, 1, 2]):
+        opened = OpeningStream(io.BytesIO(header + b"".join(chunks[i] for i in order)), Passphrase.from_text(WORDS))
+        with pytest.raises(BackupError):
+            opened.finish()
+
+
+def sealed_tar(path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> Path:
+    with path.open("wb") as file:
+        stream = SealingStream(file, Passphrase.from_text(WORDS), os.urandom)
+        plain = io.BytesIO()
+        with tarfile.open(fileobj=plain, mode="w") as archive:
+            for info, data in members:
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        stream.write(plain.getvalue())
+        stream.finish()
+    return path
+
+
+def _link(name: str, kind: bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, "/etc/passwd"
+    return info
+
+
+STRANGE = {
+    "outside": [(tarfile.TarInfo("../evil"), b"x")],
+    "absolute": [(tarfile.TarInfo("/tmp/evil"), b"x")],
+    "unknown name": [(tarfile.TarInfo("challenge.key"), b"x")],
+    "symbolic link": [(_link("broker.json", tarfile.SYMTYPE), b"")],
+    "hard link": [(_link("broker.json", tarfile.LNKTYPE), b"")],
+    "device": [(_link("broker.json", tarfile.CHRTYPE), b"")],
+    "twice": [(tarfile.TarInfo("broker.json"), b"x"), (tarfile.TarInfo("broker.json"), b"y")],
+    "lacking": [(tarfile.TarInfo("broker.json"), b"x")],
+}
+
+
+@pytest.mark.parametrize("members", STRANGE.values(), ids=STRANGE)
+def test_content_that_no_backup_has_is_refused(world, site, tmp_path, members):
+    made = sealed_tar(tmp_path / "strange", members)
+    refused = site("restore", made, root=tmp_path / "new")
+    assert refused.status == 4, refused.err
+    assert not (tmp_path / "new").exists()
+    assert not list(tmp_path.glob(".new*"))
+
+
+def test_what_is_no_archive_is_refused(world, site, tmp_path):
+    with (tmp_path / "odd").open("wb") as file:
+        stream = SealingStream(file, Passphrase.from_text(WORDS), os.urandom)
+        stream.write(b"no archive " * 1000)
+        stream.finish()
+    assert site("restore", tmp_path / "odd", root=tmp_path / "new").status == 4
+
+
+def test_one_participants_backup_is_not_restored_as_anothers(world, store, agreed, site, tmp_path):
+    """Bob's passphrase holder renames himself: the database, and then the release key, still say whose they are."""
+    stage = tmp_path / "stage"
+    store.close()  # which moves the write-ahead log into the database
+    shutil.copytree(world.root, stage)
+    (stage / "backup.json").write_text('{"format":"mcbn-backup-v1","made_at":1}')
+    (stage / "broker.json").write_bytes(Identity("demo", "bob", "https://bob.example").to_bytes())
+    repack(stage, tmp_path / "renamed")
+    refused = site("restore", tmp_path / "renamed", root=tmp_path / "new")
+    assert (refused.status, "its database is alice's" in refused.err) == (4, True)
+    (stage / "broker.json").write_bytes(world.home.identity.to_bytes())
+    stranger = Home.create(tmp_path / "x", world.home.identity, world.kek)
+    shutil.copyfile(stranger.root / "release.key", stage / "release.key")
+    repack(stage, tmp_path / "another-key")
+    refused = site("restore", tmp_path / "another-key", root=tmp_path / "new")
+    assert (refused.status, "is not alice's in its roster" in refused.err) == (4, True)
+
+
+def test_a_backup_of_a_newer_program_is_refused(world, store, site, tmp_path):
+    stage = tmp_path / "stage"
+    store.close()  # which moves the write-ahead log into the database
+    shutil.copytree(world.root, stage)
+    (stage / "backup.json").write_text(json.dumps({"format": "mcbn-backup-v2", "made_at": 1}))
+    repack(stage, tmp_path / "newer")
+    refused = site("restore", tmp_path / "newer", root=tmp_path / "new")
+    assert (refused.status, "this program cannot restore" in refused.err) == (4, True)
+
+
+def repack(stage: Path, path: Path) -> None:
+    with path.open("wb") as file:
+        pack(stage, SealingStream(file, Passphrase.from_text(WORDS), os.urandom))
+
+
+def test_after_an_older_restore_the_newest_bundle_is_accepted_again_if_its_share_was_backed_up(
+    world, store, agreed, site, tmp_path
+):
+    store.new_share()
+    assert site("backup", "--out", tmp_path / "b").status == 0
+    newer = world.open_epoch(store, previous=agreed)
+    store.close()
+    destroy(world)
+    known = bundle_of(newer, tmp_path)
+    done = site("restore", tmp_path / "b", "--known", known, "--confirm", words(agreed, "older "))
+    assert done.status == 0, done.err
+    with world.open() as restored:
+        assert restored.terms().manifests == ()
+        assert restored.accept_manifest(newer.bundle).hash == newer.hash
+        assert [one.epoch for one in restored.terms().manifests] == [2]
+        assert restored.consent().state is ConsentState.PAUSED

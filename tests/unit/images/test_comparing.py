@@ -1,0 +1,245 @@
+"""`verify` says yes to one digest, and names what differs in any other image; `record` notices what has changed."""
+
+import gzip
+import hashlib
+import json
+
+import pytest
+
+from mcbn_images.compare import differences
+from mcbn_images.errors import ExitCode
+from mcbn_images.oci import Image, write_archive, write_layout
+from mcbn_images.tree import Tree, read_archive
+
+TOML = "etc/mcbn/workload.toml"
+
+
+@pytest.fixture
+def server(tree, tmp_path):
+    return tree.image("server", tmp_path / "out")
+
+
+@pytest.fixture
+def verify(tree, tmp_path, capsys):
+    """Verify an image against the tree; return exit code, output and errors."""
+
+    def run(image, *words):
+        path = tmp_path / "theirs"
+        write_layout(image, path, "theirs:latest")
+        capsys.readouterr()
+        given = [image.digest, "--roster", str(tree.roster), "--against", str(path), *words]
+        code = tree.run("verify", *given, *tree.sources)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def changed(image, change):
+    """Return the image with its top layer changed."""
+    top = read_archive(image.layers[-1])
+    change(top)
+    return Image(image.config, (*image.layers[:-1], top.archive()))
+
+
+def labelled(image, name, value):
+    return Image({**image.config, "Labels": {**image.config["Labels"], name: value}}, image.layers)
+
+
+def test_the_right_digest_is_said_to_be_which_image(server, verify):
+    code, out, _ = verify(server)
+    assert (code, "is the server image" in out) == (0, True)
+
+
+def test_the_answer_as_json(tree, server, capsys):
+    words = ["--roster", str(tree.roster), "--output", "json", *tree.sources]
+    capsys.readouterr()
+    assert tree.run("verify", server.digest, *words) == 0
+    assert json.loads(capsys.readouterr().out) == {"image": "server", "digest": server.digest}
+
+
+def test_an_added_file_is_named(server, verify):
+    code, out, err = verify(changed(server, lambda top: top.add_file("usr/bin/sh", b"#!", executable=True)))
+    assert code == ExitCode.DIFFERENT
+    assert "From its server image it differs in:\nadded: /usr/bin/sh\n" in err
+    assert server.digest in out
+
+
+def test_a_removed_file_is_named(server, verify):
+    assert f"removed: /{TOML}" in verify(changed(server, lambda top: top.entries.pop(TOML)))[2]
+
+
+def test_a_changed_file_is_named_with_both_hashes(server, verify):
+    def change(top):
+        del top.entries[TOML]
+        top.add_file(TOML, b"role = 'client'", executable=True)
+
+    error = verify(changed(server, change))[2]
+    assert f"changed: /{TOML}: mode 0644 became 0755" in error
+    assert f"changed: /{TOML}: content sha256:" in error
+
+
+def test_a_changed_label_is_named(server, verify):
+    name = "tee.launch_policy.allow_cmd_override"
+    error = verify(labelled(server, name, "true"))[2]
+    assert f"changed: config.Labels.{name}: 'false' became 'true'" in error
+
+
+def test_a_wider_override_is_named(server, verify):
+    name = "tee.launch_policy.allow_env_override"
+    wider = server.config["Labels"][name] + ",LD_PRELOAD"
+    assert "LD_PRELOAD" in verify(labelled(server, name, wider))[2]
+
+
+def test_a_changed_variable_and_a_missing_member_are_named(server, verify):
+    config = {**server.config, "Env": ["PATH=/evil"]}
+    del config["User"]
+    error = verify(Image(config, server.layers))[2]
+    assert "changed: config.Env: ['PATH=/usr/local/sbin" in error
+    assert "changed: config.User: '65532' became nothing" in error
+
+
+def test_links_kinds_and_owners_are_compared():
+    def image(change):
+        tree = Tree()
+        change(tree)
+        return Image({}, (tree.archive(),))
+
+    link = image(lambda tree: tree.add_link("a", "x"))
+    assert differences(link, image(lambda tree: tree.add_link("a", "y"))) == ["changed: /a: leads to y, not to x"]
+    assert differences(link, image(lambda tree: tree.add_file("a", b""))) == ["changed: /a: a link became a file"]
+    mine = image(lambda tree: tree.add_directory("a"))
+    theirs = image(lambda tree: tree.add_directory("a", owner=7))
+    assert differences(mine, theirs) == ["changed: /a: owner 0 became 7"]
+
+
+def test_other_layers_with_the_same_files_are_said_to_be_so(server):
+    whole = Tree()
+    for layer in server.layers:
+        whole.entries |= read_archive(layer).entries
+    (line,) = differences(server, Image(server.config, (whole.archive(),)))
+    assert "in another form" in line
+
+
+def compressed(image, folder):
+    """Write the image as other programs do: with a time in its configuration and compressed layers."""
+    write_layout(image, folder, "theirs:latest")
+    blobs = folder / "blobs/sha256"
+
+    def put(data):
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        return {"digest": f"sha256:{digest}", "size": len(data)}
+
+    configuration = put(json.dumps(json.loads(image.configuration) | {"created": "2030-01-01T00:00:00Z"}).encode())
+    layers = [put(gzip.compress(layer)) for layer in image.layers]
+    manifest = put(json.dumps({"schemaVersion": 2, "config": configuration, "layers": layers}).encode())
+    (folder / "index.json").write_text(json.dumps({"manifests": [manifest]}))
+    return manifest["digest"]
+
+
+def test_an_image_of_another_program_is_explained_too(tree, server, tmp_path, capsys):
+    other = changed(server, lambda top: top.add_file("usr/bin/sh", b"#!", executable=True))
+    for name, image, line in (("x", other, "added: /usr/bin/sh"), ("y", server, "in another form")):
+        digest = compressed(image, tmp_path / name)
+        words = ["--roster", str(tree.roster), "--against", str(tmp_path / name), *tree.sources]
+        assert tree.run("verify", digest, *words) == ExitCode.DIFFERENT
+        assert line in capsys.readouterr().err
+
+
+def test_an_image_of_another_program_is_no_base(tree, server, tmp_path, capsys):
+    compressed(server, tmp_path / "x")
+    (tmp_path / "spec.toml").write_text('name = "x"\n')
+    words = ["extend", str(tmp_path / "x"), "--spec", str(tmp_path / "spec.toml"), "--out", str(tmp_path / "y")]
+    assert tree.run(*words) == ExitCode.USAGE
+    assert "was not written by this program" in capsys.readouterr().err
+
+
+def test_a_layer_whose_compression_is_damaged_is_refused(tree, server, tmp_path, capsys):
+    broken = Image(server.config, (b"\x1f\x8bbroken",))
+    write_layout(broken, tmp_path / "x", "x:latest")
+    words = ["--roster", str(tree.roster), "--against", str(tmp_path / "x"), *tree.sources]
+    assert tree.run("verify", broken.digest, *words) == ExitCode.USAGE
+    assert "a layer is damaged" in capsys.readouterr().err
+
+
+def test_without_against_the_text_says_what_would_help(tree, server, capsys):
+    code = tree.run("verify", "sha256:" + "0" * 64, "--roster", str(tree.roster), *tree.sources)
+    assert (code, "`--against PATH` names what differs" in capsys.readouterr().err) == (ExitCode.DIFFERENT, True)
+
+
+def test_against_a_third_image_is_said_to_be_one(tree, server, tmp_path, capsys):
+    words = ["--roster", str(tree.roster), "--against", str(tmp_path / "out/server"), *tree.sources]
+    assert tree.run("verify", "sha256:" + "0" * 64, *words) == ExitCode.DIFFERENT
+    assert "a third one" in capsys.readouterr().err
+
+
+def test_a_digest_has_one_form(tree, capsys):
+    assert tree.run("verify", "latest", "--roster", str(tree.roster), *tree.sources) == ExitCode.USAGE
+    assert "64 hex digits" in capsys.readouterr().err
+
+
+def damaged(folder, kind):
+    if kind == "blob":
+        blob = max((folder / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+        blob.write_bytes(blob.read_bytes() + b"x")
+    elif kind == "index":
+        (folder / "index.json").write_text("[]")
+    elif kind == "json":
+        (folder / "index.json").write_text("{")
+    elif kind == "missing":
+        (folder / "index.json").unlink()
+    elif kind == "two":
+        index = json.loads((folder / "index.json").read_text())
+        (folder / "index.json").write_text(json.dumps({"manifests": index["manifests"] * 2}))
+
+
+@pytest.mark.parametrize("kind", ["blob", "index", "json", "missing", "two"])
+def test_a_damaged_layout_is_refused(tree, server, tmp_path, capsys, kind):
+    damaged(tmp_path / "out/server", kind)
+    words = ["--roster", str(tree.roster), "--against", str(tmp_path / "out/server"), *tree.sources]
+    assert tree.run("verify", server.digest, *words) == ExitCode.USAGE
+    assert "out/server" in capsys.readouterr().err
+
+
+def test_an_archive_is_read_as_well(tree, server, tmp_path, capsys):
+    other = labelled(server, "x", "y")
+    write_archive(other, tmp_path / "other.tar", "x:latest")
+    words = ["--roster", str(tree.roster), "--against", str(tmp_path / "other.tar"), *tree.sources]
+    assert tree.run("verify", other.digest, *words) == ExitCode.DIFFERENT
+    assert "config.Labels.x: nothing became 'y'" in capsys.readouterr().err
+    (tmp_path / "other.tar").write_bytes(b"no archive")
+    assert tree.run("verify", other.digest, *words) == ExitCode.USAGE
+
+
+@pytest.fixture
+def recorded(tree):
+    """Return a tree with its record made."""
+    (tree.root / "docs/reference").mkdir(parents=True)
+    (tree.root / "deploy/images/example-roster.json").write_bytes(tree.roster.read_bytes())
+    assert tree.run("record", *tree.sources) == 0
+    return tree
+
+
+def test_the_record_is_what_the_build_gives(recorded, tmp_path, capsys):
+    assert recorded.run("record", "--check", *recorded.sources) == 0
+    digests = json.loads((recorded.root / "deploy/images/example-digests.json").read_text())
+    assert digests == recorded.build(tmp_path / "out")
+    page = (recorded.root / "docs/reference/images.md").read_text()
+    assert "| workload-only | 2.0 | none | 3 |" in page
+    assert "| `workload/` | both workload images | 1 | 1 | 0 |" in page
+
+
+def test_a_record_that_the_source_has_left_behind_names_the_command(recorded, capsys):
+    recorded.write("workload/mcbn_workload/__init__.py", "# changed\nx = 1\n")
+    assert recorded.run("record", "--check", *recorded.sources) == ExitCode.DIFFERENT
+    error = capsys.readouterr().err
+    assert "client: recorded sha256:" in error
+    assert "broker: recorded" not in error
+    assert "images.md does not say what is in the images" in error
+    assert "make record" in error
+
+
+def test_a_missing_record_names_the_command(recorded, capsys):
+    (recorded.root / "docs/reference/images.md").unlink()
+    assert recorded.run("record", "--check", *recorded.sources) == ExitCode.USAGE
+    assert "make record" in capsys.readouterr().err

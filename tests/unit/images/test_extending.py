@@ -1,0 +1,183 @@
+"""An application is added to the server image as one more layer, reproducibly."""
+
+import hashlib
+import os
+import tomllib
+
+import pytest
+
+from mcbn_images.errors import ExitCode
+from mcbn_images.oci import read_image, root_of
+from tests.unit.images.conftest import deb_of
+
+TOML = 'role = "server"\nchannel = "dtls12-psk"\n'
+
+
+@pytest.fixture
+def application(tree, tmp_path):
+    """Return a function that writes the application's folder with a specification in it."""
+    tree.build(tmp_path / "base")
+    folder = tmp_path / "application"
+
+    def write(text='name = "shop"\nfiles = "files"\ndestination = "/opt/shop"\nworkload_toml = "workload.toml"\n'):
+        (folder / "files/bin").mkdir(parents=True, exist_ok=True)
+        (folder / "files/bin/run").write_text("#!/usr/bin/python3.11\n")
+        (folder / "files/bin/run").chmod(0o755)
+        (folder / "files/page.html").write_text("hello")
+        (folder / "workload.toml").write_text(TOML)
+        (folder / "shop.toml").write_text(text)
+        return folder / "shop.toml"
+
+    return write
+
+
+@pytest.fixture
+def extend(tree, tmp_path):
+    def run(spec, out="shop", base="server"):
+        words = ["extend", str(tmp_path / "base" / base), "--spec", str(spec), "--out", str(tmp_path / out)]
+        return tree.run(*words, *tree.sources)
+
+    return run
+
+
+def lock_wheels(spec, tree, image):
+    """Lock the wheels of one of the tree's own images beside a specification."""
+    (spec.parent / "wheels.lock").write_bytes((tree.root / f"deploy/images/{image}-wheels.lock").read_bytes())
+    (spec.parent / "requirements.txt").write_bytes((tree.root / f"requirements/{image}.txt").read_bytes())
+
+
+def test_two_extensions_agree_whatever_the_surroundings(application, extend, tmp_path):
+    assert extend(application()) == 0
+    files = tmp_path / "application/files"
+    (files / "page.html").chmod(0o600)
+    (files / "bin/run").chmod(0o700)
+    (files / "__pycache__").mkdir()
+    (files / "__pycache__/x.pyc").write_bytes(b"stray")
+    os.utime(files / "page.html", (1, 1))
+    before = os.umask(0o077)
+    try:
+        assert extend(tmp_path / "application/shop.toml", "again", "server.tar") == 0
+    finally:
+        os.umask(before)
+    assert (tmp_path / "shop/shop.tar").read_bytes() == (tmp_path / "again/shop.tar").read_bytes()
+
+
+def test_the_application_is_one_layer_on_top(application, extend, tmp_path):
+    assert extend(application()) == 0
+    base, image = read_image(tmp_path / "base/server"), read_image(tmp_path / "shop/shop")
+    assert image.layers[:-1] == base.layers
+    root = root_of(image)
+    assert (root["opt/shop/page.html"].data, root["opt/shop/page.html"].mode) == (b"hello", 0o644)
+    assert root["opt/shop/bin/run"].mode == 0o755
+    assert root["etc/mcbn/workload.toml"].data.decode() == TOML
+    assert image.config["ExposedPorts"] == {"7443/udp": {}}
+    policy = {name: value for name, value in base.config["Labels"].items() if name.startswith("tee.")}
+    assert policy.items() <= image.config["Labels"].items()
+    assert tomllib.loads((tmp_path / "shop/terms-shop.toml").read_text())["image_digests"] == [image.digest]
+
+
+def test_without_a_configuration_of_its_own_the_bases_stays(application, extend, tmp_path):
+    assert extend(application('name = "shop"\nfiles = "files"\n')) == 0
+    base, image = read_image(tmp_path / "base/server"), read_image(tmp_path / "shop/shop")
+    assert image.config["ExposedPorts"] == base.config["ExposedPorts"]
+    assert root_of(image)["opt/application/page.html"].data == b"hello"
+
+
+def test_entry_point_and_arguments_can_be_replaced(application, extend, tmp_path):
+    assert extend(application('name = "shop"\nentrypoint = ["/usr/bin/tool"]\ncmd = []\n')) == 0
+    config = read_image(tmp_path / "shop/shop").config
+    assert (config["Entrypoint"], config["Cmd"]) == (["/usr/bin/tool"], [])
+
+
+def test_locked_packages_and_wheels_come_with_their_programs(application, extend, tree, tmp_path):
+    spec = application('name = "shop"\npackages = ["tool"]\nrequirements = "requirements.txt"\n')
+    data = deb_of("tool", {"usr/bin/tool": (b"tool", 0o755), "usr/share/man/man1/x": (b"", 0o644)})
+    (tree.inputs / "tool_1.0_all.deb").write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    (spec.parent / "debs.lock").write_text(f"tool 1.0 all pool/main/t/tool/tool_1.0_all.deb {digest} {len(data)}\n")
+    lock_wheels(spec, tree, "broker")
+    assert extend(spec) == 0
+    root = root_of(read_image(tmp_path / "shop/shop"))
+    assert (root["usr/bin/tool"].data, root["usr/bin/tool"].mode) == (b"tool", 0o755)
+    assert "usr/local/lib/python3.11/dist-packages/broker_only/__init__.py" in root
+    assert "usr/share/man/man1/x" not in root
+
+
+def test_what_is_in_the_base_already_is_not_repeated(application, extend, tree, tmp_path):
+    spec = application('name = "shop"\nrequirements = "requirements.txt"\n')
+    lock_wheels(spec, tree, "workload")
+    assert extend(spec) == 0
+    assert "workload_only" not in read_image(tmp_path / "shop/shop").layers[-1].decode("ascii", "replace")
+
+
+def test_locks_that_do_not_fit_are_refused(application, extend, tree, capsys):
+    spec = application('name = "shop"\npackages = ["tool"]\n')
+    (spec.parent / "debs.lock").write_bytes((tree.root / "deploy/images/debs.lock").read_bytes())
+    assert extend(spec) == ExitCode.USAGE
+    assert "not those of the list" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("destination", "problem"),
+    [
+        ("usr/local/lib/python3.11/dist-packages/mcbn_workload", "may only add files"),
+        ("etc/passwd", "is a file in the base image, and would become a directory"),
+        ("../outside", "is no path inside an image"),
+    ],
+)
+def test_an_application_cannot_replace_what_is_audited(application, extend, capsys, destination, problem):
+    spec = application(f'name = "shop"\nfiles = "files"\ndestination = "{destination}"\n')
+    (spec.parent / "files/__init__.py").write_text("evil")
+    assert extend(spec) == ExitCode.INPUT
+    assert problem in capsys.readouterr().err
+
+
+def test_links_are_kept(application, extend, tmp_path):
+    spec = application()
+    (tmp_path / "application/files/link").symlink_to("page.html")
+    assert extend(spec) == 0
+    assert root_of(read_image(tmp_path / "shop/shop"))["opt/shop/link"].target == "page.html"
+
+
+def test_a_pinned_base_is_checked(application, extend, tmp_path, capsys):
+    spec = application()
+    digest = read_image(tmp_path / "base/server").digest
+    spec.write_text(f'name = "shop"\nbase = "{digest}"\n')
+    assert extend(spec) == 0
+    assert extend(spec, base="client") == ExitCode.USAGE
+    assert f"but the specification says {digest}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("name = ", "Invalid value"),
+        ('files = "files"\n', "name is missing"),
+        ('name = "shop"\nother = 1\n', "other is not known"),
+        ('name = "shop"\nfiles = 1\n', "files has to be a text"),
+        ('name = "shop"\ncmd = "x"\n', "cmd has to be a list of texts"),
+        ('name = "shop"\nfiles = "absent"\n', "is no folder"),
+        ('name = "shop"\nworkload_toml = "absent"\n', "cannot read"),
+        ('name = "shop"\nworkload_toml = "shop.toml"\n', "has to say role"),
+    ],
+)
+def test_a_specification_that_cannot_be_right_is_refused(application, extend, capsys, text, problem):
+    assert extend(application(text)) == ExitCode.USAGE
+    assert problem in capsys.readouterr().err
+
+
+def test_lock_makes_the_locks_of_a_specification(application, tree, monkeypatch, tmp_path, capsys):
+    spec = application('name = "shop"\npackages = ["tool"]\nrequirements = "requirements.txt"\n')
+    (spec.parent / "requirements.txt").write_text((tree.root / "requirements/broker.txt").read_text())
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    fields = f"Package: $3\nVersion: 3\nArchitecture: all\nFilename: pool/x_3_all.deb\nSize: 7\nSHA256: {'a' * 64}"
+    (programs / "apt-cache").write_text(f"#!/bin/sh\ncat <<END\n{fields}\nEND\n")
+    (programs / "apt-cache").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    for name, value in {"NO_INDEX": "1", "CONFIG_FILE": os.devnull, "FIND_LINKS": str(tree.inputs)}.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    assert tree.run("lock", "--spec", str(spec)) == 0
+    assert len(capsys.readouterr().out.splitlines()) >= 2
+    assert (spec.parent / "debs.lock").read_text().splitlines()[1].startswith("tool 3 all pool/x_3_all.deb ")
+    assert "broker-only 2.0 broker_only-2.0-py3-none-any.whl" in (spec.parent / "wheels.lock").read_text()

@@ -1,0 +1,205 @@
+"""Two ends of one channel in memory, each on either TLS library, and a network between them that a test rules."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from itertools import product
+from typing import Any, Final
+from unittest.mock import patch
+
+from mcbn_protocol.secret import Secret
+from mcbn_workload.channels import errors
+from mcbn_workload.channels.dtls_psk import DtlsPskClient, DtlsPskServer
+from mcbn_workload.channels.engine import Acceptor, DatagramEngine, Engine
+from mcbn_workload.channels.mbedtls import MbedDtlsPskClient, MbedDtlsPskServer, MbedTlsPskClient, MbedTlsPskServer
+from mcbn_workload.channels.psk import Terms, Version
+from mcbn_workload.channels.tls_psk import TLS12_PSK, TlsPskClient, TlsPskServer
+
+LIBRARIES: Final = ("openssl", "mbedtls")
+PAIRS: Final = tuple(product(LIBRARIES, LIBRARIES))
+DEFAULT_SUITE: Final = "ECDHE-PSK-CHACHA20-POLY1305"
+SUITES: Final = (DEFAULT_SUITE, "PSK-AES128-GCM-SHA256", "PSK-AES128-CCM8")
+IDENTITY: Final = "mcbn1.AAECAwQFBgcICQoLDA0ODw"
+KEY: Final = bytes(range(32))
+ADDRESS: Final = b"('192.0.2.1', 40000)"
+RECORD_HEADER: Final = 13
+
+Fate = Callable[[str, int, bytes], Iterable[bytes]]
+"""Says what arrives of a datagram, given its direction ("c" from the client, "s" from the server) and number."""
+
+
+def lookup(table: Mapping[str, bytes] | None = None) -> Callable[[bytes], Secret | None]:
+    return {name.encode(): Secret(key) for name, key in (table or {IDENTITY: KEY}).items()}.get
+
+
+def _terms(suite: str) -> Terms:
+    return Terms(() if suite == DEFAULT_SUITE else (suite,))
+
+
+def _only(suite: str) -> Any:
+    """Make a client offer this suite alone, as an old peer would."""
+    return patch.object(Version, "allowed", lambda _self, _terms: (suite,))
+
+
+def tls_client(library: str, *, suite: str = DEFAULT_SUITE, identity: str = IDENTITY, key: bytes = KEY) -> Engine:
+    with _only(suite):
+        if library == "mbedtls":
+            return MbedTlsPskClient(identity, Secret(key))()
+        return TlsPskClient(identity, Secret(key), version=TLS12_PSK)()
+
+
+def tls_server(library: str, *, suite: str = DEFAULT_SUITE, table: Mapping[str, bytes] | None = None) -> Engine:
+    if library == "mbedtls":
+        return MbedTlsPskServer(lookup(table), terms=lambda: _terms(suite))()
+    return TlsPskServer(lookup(table), version=TLS12_PSK, terms=lambda: _terms(suite))()
+
+
+def dtls_client(
+    library: str, *, suite: str = DEFAULT_SUITE, identity: str = IDENTITY, key: bytes = KEY, mtu: int = 1400
+) -> DatagramEngine:
+    factory = MbedDtlsPskClient if library == "mbedtls" else DtlsPskClient
+    with _only(suite):
+        return factory(identity, Secret(key), mtu=mtu)()
+
+
+def dtls_acceptor(
+    library: str, *, suite: str = DEFAULT_SUITE, table: Mapping[str, bytes] | None = None, mtu: int = 1400
+) -> Acceptor:
+    factory = MbedDtlsPskServer if library == "mbedtls" else DtlsPskServer
+    return factory(lookup(table), terms=lambda: _terms(suite), mtu=mtu)
+
+
+def attempt(engine: Engine) -> Exception | None:
+    try:
+        engine.handshake()
+    except errors.ChannelError as error:
+        return error
+    return None
+
+
+def carry(source: Engine, sink: Engine, piece: int | None = None) -> bytes:
+    """Deliver what `source` has to send, in pieces of that many bytes, with a handshake step after each."""
+    data = b"".join(source.outgoing())
+    for start in range(0, len(data), piece or len(data) or 1):
+        sink.feed(data[start : start + (piece or len(data))])
+        if piece:
+            attempt(sink)
+    return data
+
+
+def shake(client: Engine, server: Engine, piece: int | None = None) -> None:
+    for _ in range(4):
+        for source, sink in ((client, server), (server, client)):
+            attempt(source)
+            carry(source, sink, piece)
+
+
+def tls_channel(pair: tuple[str, str], suite: str = DEFAULT_SUITE) -> tuple[Engine, Engine]:
+    client, server = tls_client(pair[0], suite=suite), tls_server(pair[1], suite=suite)
+    shake(client, server)
+    assert client.negotiated is not None
+    assert server.negotiated is not None
+    return client, server
+
+
+def read_all(engine: Engine, size: int = 1 << 16) -> list[bytes]:
+    return list(iter(lambda: engine.read(size), None))
+
+
+def deliver(_direction: str, _number: int, datagram: bytes) -> Iterable[bytes]:
+    return (datagram,)
+
+
+class Wire:
+    """One client, one server's port, and the datagrams between them."""
+
+    def __init__(self, client: DatagramEngine, acceptor: Acceptor, fate: Fate = deliver) -> None:
+        self.client = client
+        self.acceptor = acceptor
+        self.server: DatagramEngine | None = None
+        self.sent: dict[str, list[bytes]] = {"c": [], "s": []}
+        self._fate = fate
+        self._towards_client: list[bytes] = []
+
+    @property
+    def done(self) -> bool:
+        return None not in {self.client.negotiated, self.server and self.server.negotiated}
+
+    @property
+    def failures(self) -> list[Exception]:
+        ends = [self.client] if self.server is None else [self.client, self.server]
+        return [error for end in ends if (error := attempt(end)) is not None]
+
+    def settle(self) -> None:
+        """Carry datagrams until nobody has any."""
+        for _ in range(50):
+            if not (self._from_client() | self._from_server()):
+                return
+        raise AssertionError("the two ends never come to rest")
+
+    def next_timeout(self) -> float:
+        """Seconds until either end wants to send again; a handshake that nobody drives on is a failure."""
+        waits = [self.client.next_timeout(), None if self.server is None else self.server.next_timeout()]
+        return min(wait for wait in waits if wait is not None)
+
+    def on_timeout(self) -> None:
+        self.client.on_timeout()
+        if self.server is not None:
+            self.server.on_timeout()
+
+    def _from_client(self) -> bool:
+        attempt(self.client)
+        arrived = self._fly("c", self.client.outgoing())
+        for datagram in arrived:
+            if self.server is None:
+                self.server = self.acceptor.accept(datagram, ADDRESS)
+                self._towards_client += map(bytes, self.acceptor.outgoing())
+            else:
+                self.server.feed(datagram)
+        return bool(arrived)
+
+    def _from_server(self) -> bool:
+        if self.server is not None:
+            attempt(self.server)
+            if self.server.negotiated is not None:
+                assert self.server.read(1 << 14) is None  # where the last flight is sent again
+            self._towards_client += map(bytes, self.server.outgoing())
+        towards_client, self._towards_client = self._towards_client, []
+        arrived = self._fly("s", towards_client)
+        for datagram in arrived:
+            self.client.feed(datagram)
+        return bool(arrived)
+
+    def _fly(self, direction: str, datagrams: Iterable[bytes | bytearray]) -> list[bytes]:
+        arrived: list[bytes] = []
+        for datagram in map(bytes, datagrams):
+            arrived += self._fate(direction, len(self.sent[direction]), datagram)
+            self.sent[direction].append(datagram)
+        return arrived
+
+
+def dtls_wire(pair: tuple[str, str], fate: Fate = deliver, *, suite: str = DEFAULT_SUITE, mtu: int = 1400) -> Wire:
+    return Wire(dtls_client(pair[0], suite=suite, mtu=mtu), dtls_acceptor(pair[1], suite=suite, mtu=mtu), fate)
+
+
+def dtls_channel(
+    pair: tuple[str, str], suite: str = DEFAULT_SUITE, *, mtu: int = 1400
+) -> tuple[DatagramEngine, DatagramEngine]:
+    wire = dtls_wire(pair, suite=suite, mtu=mtu)
+    wire.settle()
+    assert wire.done
+    assert wire.server is not None
+    return wire.client, wire.server
+
+
+def settle_all(wires: list[Wire]) -> None:
+    """Let all handshakes complete at once, each timer when it is due: both libraries' timers read the real clock."""
+    waiting = wires
+    while True:
+        for wire in waiting:
+            wire.settle()
+        waiting = [wire for wire in waiting if not wire.done]
+        if not waiting:
+            return
+        time.sleep(min(wire.next_timeout() for wire in waiting))
+        for wire in waiting:
+            wire.on_timeout()

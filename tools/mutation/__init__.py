@@ -1,0 +1,1 @@
+"""Mutation testing: every small fault put into a module must make a test fail."""
