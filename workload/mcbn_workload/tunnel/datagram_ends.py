@@ -268,7 +268,6 @@ class DatagramTunnelClient:
             return None
         peer = self._peers[addr] = _Peer()
         peer.task = self._group.create_task(self._forward(peer, addr))
-        peer.task.add_done_callback(lambda _task: self._let_go(peer, addr))
         return peer
 
     def _let_go(self, peer: _Peer, addr: Address) -> None:
@@ -288,6 +287,8 @@ class DatagramTunnelClient:
         except Exception:  # noqa: BLE001  # logged with its traceback
             _log.exception("forwarding failed")
         finally:
+            # At once, not in a callback of the task: a datagram that comes in between would wait for nobody.
+            self._let_go(peer, addr)
             self.stats.dropped += len(peer.waiting)
 
     async def _open_channel(self) -> DatagramChannel:
