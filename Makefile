@@ -12,10 +12,10 @@ COVERED_WHOLLY := broker/mcbn_broker/appraisal broker/mcbn_broker/attestation \
     protocol/mcbn_protocol/binding.py protocol/mcbn_protocol/sealing.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo images record test check attacks interop properties fuzz mutants capture bench lock clean environment
+.PHONY: help demo images record compose compose-test test check attacks interop properties fuzz mutants capture bench lock clean environment
 
 help: ## show these targets
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target text; do \
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target text; do \
 	    printf '%-14s %s\n' "$$target" "$$text"; \
 	done
 
@@ -44,6 +44,12 @@ check: environment ## lint, format, types, import contracts, lock freshness
 	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/python tools/check_locks.py
 	@$(BIN)/python tools/generate_reference.py --check
+
+compose: environment ## let three agree and build what docker-compose.yml starts; says what to type next
+	@$(BIN)/mcbn-simulator compose $(ARGS)
+
+compose-test: environment ## run docker-compose.yml in this machine's container engine: the demo's acts, and who is refused
+	@$(PYTEST) -n 0 tests/compose $(ARGS)
 
 attacks: environment ## run the tests that are named for an attack, and write docs/reference/attacks.md
 	@$(PYTEST) tests/attacks --attack-table docs/reference/attacks.md $(ARGS)

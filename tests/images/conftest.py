@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,35 +11,9 @@ from typing import Any
 
 import pytest
 
-from mcbn_images.errors import ExitCode
 from mcbn_images.oci import Image, read_image
 from mcbn_images.sources import default_cache
-
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = "deploy/images/example-roster.json"
-Finished = subprocess.CompletedProcess[str]
-
-
-def mcbn_images(
-    tree: Path, *words: str | Path, python: str = sys.executable, umask: int = 0o022, **variables: str
-) -> Finished:
-    """Run the builder as an auditor does: an interpreter, one folder on PYTHONPATH, nothing installed."""
-    return subprocess.run(
-        [python, "-m", "mcbn_images", *map(str, words)],
-        cwd="/",
-        env=os.environ | {"PYTHONPATH": str(tree / "deploy"), "PYTHONDONTWRITEBYTECODE": "1"} | variables,
-        umask=umask,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def copy_of_the_tree(target: Path) -> Path:
-    """Copy what the images are made of, as a checkout in another place has it."""
-    for name in ("deploy", "protocol", "workload", "broker", "requirements"):
-        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return target
+from tests.images.building import Finished, build, copy_of_the_tree, unavailable
 
 
 @dataclass(frozen=True)
@@ -63,27 +35,12 @@ class Built:
         return read_image(self.out / name)
 
 
-def unavailable(text: str) -> None:
-    """Skip for want of a network or a tool, unless whoever runs the tests says that all is there."""
-    if os.environ.get("MCBN_REQUIRE_PEERS") == "1":
-        pytest.fail(text)
-    pytest.skip(text)
-
-
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Build the images for the example roster from a copy of the tree."""
     folder = tmp_path_factory.mktemp("images")
     tree = copy_of_the_tree(folder / "tree")
-    words = ("build", "--roster", tree / EXAMPLE, "--out", folder / "out")
-    result = mcbn_images(tree, *words)
-    superseded = result.stderr if result.returncode == ExitCode.SUPERSEDED else ""
-    if superseded:
-        if mcbn_images(tree, "lock").returncode != ExitCode.OK:
-            unavailable(f"neither the locked inputs nor newer ones can be had: {superseded}")
-        result = mcbn_images(tree, *words)
-    assert result.returncode == ExitCode.OK, result.stderr
-    return Built(tree, folder / "out", superseded)
+    return Built(tree, folder / "out", build(tree, folder / "out"))
 
 
 @pytest.fixture(scope="session")

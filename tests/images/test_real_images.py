@@ -20,7 +20,8 @@ from mcbn_images.roster import read_roster
 from mcbn_images.sources import Sources, default_cache
 from mcbn_images.terms import arguments
 from mcbn_images.tree import Kind
-from tests.images.conftest import EXAMPLE, ROOT, copy_of_the_tree, mcbn_images, unpack
+from tests.images.building import EXAMPLE, ROOT, copy_of_the_tree, mcbn_images
+from tests.images.conftest import unpack
 
 pytestmark = pytest.mark.timeout(600)
 

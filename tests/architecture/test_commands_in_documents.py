@@ -1,0 +1,105 @@
+"""Every command that a document tells somebody to type exists, with every option that is given to it."""
+
+import re
+import shlex
+from collections.abc import Iterator
+
+import pytest
+
+PROGRAMS = {
+    "mcbn-broker": "mcbn-broker",
+    "mcbn-broker-admin": "mcbn-broker",
+    "mcbn-workload": "mcbn-workload",
+    "mcbn-simulator": "mcbn-simulator",
+    "mcbn-images": "mcbn-images",
+}
+BLOCK = re.compile(r"^```(?:sh|bash|console)?\n(.*?)^```", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(r"`((?:\.venv/bin/)?(?:mcbn-[a-z-]+|make) [^`\n]+)`")
+END_OF_COMMAND = {"|", "||", "&&", ";", "&", ")", ">", ">>", "<"}
+
+
+def documents(root):
+    pages = [*root.glob("*.md"), *root.glob("docs/*.md"), *root.glob("docs/how-to/*.md"), *root.glob("docs/adr/*.md")]
+    return sorted([*pages, *root.glob("deploy/**/*.md")])
+
+
+def lines(text: str) -> Iterator[str]:
+    for block in BLOCK.findall(text):
+        yield from block.replace("\\\n", " ").splitlines()
+    yield from INLINE.findall(text)
+
+
+def commands(line: str) -> Iterator[list[str]]:
+    """Give the commands of one line of a shell, each as its words."""
+    reader = shlex.shlex(line, posix=True, punctuation_chars=True)
+    reader.whitespace_split = True
+    try:
+        words = list(reader)
+    except ValueError:  # a quotation that ends on another line
+        words = line.split()
+    command: list[str] = []
+    for word in [*words, ";"]:
+        if word in END_OF_COMMAND:
+            if command:
+                yield command
+            command = []
+        else:
+            command.append(word)
+
+
+@pytest.fixture(scope="module")
+def helps(root):
+    """The help text of every command, by its path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(root / "tools"))
+        generator = __import__("generate_reference")
+    pages = [generator.typer_page("mcbn-broker"), generator.typer_page("mcbn-simulator")]
+    text = "".join([*pages, generator.workload_cli_page(), generator.images_cli_page()])
+    return dict(re.findall(r"^## `([^`]+)`\n\n```text\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def targets(root):
+    return set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.MULTILINE))
+
+
+def complaints(words: list[str], helps: dict[str, str], targets: set[str]) -> Iterator[str]:
+    names = [word.rpartition("/")[2] for word in words]
+    if names[0] == "make":
+        asked = [word for word in words[1:] if re.fullmatch(r"[a-z-]+", word)]
+        yield from (f"make {word}: no such target" for word in asked if word not in targets)
+    position = next((place for place, name in enumerate(names) if name in PROGRAMS), None)
+    if position is None:
+        return
+    path, rest = PROGRAMS[names[position]], words[position + 1 :]
+    while rest and f"{path} {rest[0]}" in helps:
+        path, rest = f"{path} {rest[0]}", rest[1:]
+    if rest and "COMMAND" in helps[path] and re.fullmatch(r"[a-z-]+", rest[0]):
+        yield f"{path} {rest[0]}: no such command"
+    options = [word.partition("=")[0] for word in rest if re.match(r"--[a-z]", word)]
+    yield from (f"{path} {option}: no such option" for option in options if option not in helps[path])
+
+
+def test_every_command_in_a_document_is_one(root, helps, targets):
+    found = 0
+    wrong = []
+    for page in documents(root):
+        for line in lines(page.read_text(encoding="utf-8")):
+            for words in commands(line):
+                found += 1
+                wrong += [f"{page.relative_to(root)}: {one}" for one in complaints(words, helps, targets)]
+    assert wrong == []
+    assert found > 100
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("mcbn-broker consnt pause", "mcbn-broker consnt: no such command"),
+        ("umask 077 && .venv/bin/mcbn-images verify --agianst x", "mcbn-images verify --agianst: no such option"),
+        ("mcbn-workload probe --explain=1 | less", "mcbn-workload probe --explain: no such option"),
+        ("make imagse", "make imagse: no such target"),
+    ],
+)
+def test_a_wrong_one_is_noticed(helps, targets, line, complaint):
+    assert [one for words in commands(line) for one in complaints(words, helps, targets)] == [complaint]
