@@ -48,4 +48,4 @@ def system(engine: Engine, stage: Path) -> Iterator[System]:
         yield system
     finally:
         sys.stderr.write(system.last_words())  # shown where a test failed
-        system.compose("down", "--timeout", "10", "--volumes")
+        system.compose("down", "--timeout", "5", "--volumes")

@@ -18,6 +18,10 @@ from mcbn_simulator.machine import SimulatedMachine
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 120.0  # for anything that is waited for
 NAMES = ("alice", "bob", "carol")
+LAUNCHER = (
+    *("launcher", "--socket", "/run/container_launcher/teeserver.sock"),
+    *("--control", "/run/control/issuer.sock", "--machine", "/etc/vm/machine.json"),
+)
 
 
 def run(command: Sequence[str | Path], deadline: float = DEADLINE_SECONDS) -> str:
@@ -60,6 +64,11 @@ def engine_here() -> Engine | None:
     if shutil.which("docker-compose"):
         return Engine(("docker-compose",))
     return Engine(("docker", "compose")) if answers("docker", "compose", "version") else None
+
+
+def machine_variables(machine: SimulatedMachine) -> list[str]:
+    """What a VM's operator sets, as `NAME=value`."""
+    return [f"{name}={value}" for name, value in machine.env_override.items()]
 
 
 class Log:
@@ -130,13 +139,10 @@ class System:
         self.project = f"mcbn-test-{os.getpid()}"
         self._extra = 0
 
-    def compose(
-        self, *words: str | Path, deadline: float = DEADLINE_SECONDS, variables: Mapping[str, str] | None = None
-    ) -> str:
+    def compose(self, *words: str | Path, deadline: float = DEADLINE_SECONDS) -> str:
         own = [f"MCBN_COMPOSE={self.stage}", *(self.stage / "env").read_text().split()]
-        given = [f"{name}={value}" for name, value in (variables or {}).items()]
         program = [*self.engine.compose, "--project-name", self.project]
-        return run(["/usr/bin/env", *own, *given, *program, *words], deadline)
+        return run(["/usr/bin/env", *own, *program, *words], deadline)
 
     def container(self, service: str) -> str:
         return self.compose("ps", "--quiet", service).strip()
@@ -165,29 +171,45 @@ class System:
             log.close()
 
     @contextlib.contextmanager
-    def one_more(self, service: str, machine: SimulatedMachine, *, image: str = "") -> Iterator[Log]:
-        """Run another VM: a launcher of its own and one workload; give what the workload says.
+    def client_vm(
+        self, machine: SimulatedMachine, *, operator: str, image: str = "mcbn-client:latest"
+    ) -> Iterator[Log]:
+        """Run one more VM that asks for the client's role: a launcher and a workload; give what the workload says.
 
         Args:
-            service: `client` or `server`.
             machine: What its tokens say.
-            image: What it runs, by the name with which it was loaded; by default the service's own.
+            operator: In whose network it stands.
+            image: What it runs, by the name with which it was loaded.
         """
         self._extra += 1
-        names = [f"{self.project}-{self._extra}-{part}" for part in ("launcher", "workload")]
+        launcher, workload = (f"{self.project}-{self._extra}-{part}" for part in ("launcher", "workload"))
         vm, sockets = self._folders(f"extra-{self._extra}")
         (vm / "machine.json").write_text(json.dumps(machine.to_json()))
-        once = ("run", "--detach", "--no-deps", "--volume", f"{sockets}:/run/container_launcher")
-        image_is = {f"MCBN_{service.upper()}_IMAGE": image} if image else {}
         try:
-            self.compose(*once, "--volume", f"{vm}:/etc/vm:ro", "--name", names[0], "frank-launcher")
-            with self.log(names[0]) as launcher:
-                launcher.line("PROTECTS NOTHING")
-            self.compose(*once, "--name", names[1], service, variables=image_is)
-            with self.log(names[1]) as log:
+            self._run(launcher, "none", "mcbn-simulator", *LAUNCHER, mounts=self._mounts(vm, sockets))
+            with self.log(launcher) as log:
+                log.line("PROTECTS NOTHING")
+            self._run(workload, f"{self.project}_{operator}", image, mounts=self._mounts(vm, sockets))
+            with self.log(workload) as log:
                 yield log
         finally:
-            self.engine.docker("rm", "--force", *names)
+            self.engine.docker("rm", "--force", launcher, workload)
+
+    def _run(self, name: str, network: str, image: str, *words: str, mounts: Sequence[str]) -> None:
+        owner = (self.stage / "post").stat()
+        confined = ("--read-only", "--cap-drop", "ALL", "--user", f"{owner.st_uid}:{owner.st_gid}")
+        variables = [word for one in machine_variables(self.machine("frank")) for word in ("--env", one)]
+        where = ("--network", network, "--name", name)
+        self.engine.docker("run", "--detach", *confined, *where, *variables, *mounts, image, *words)
+
+    def _mounts(self, vm: Path, sockets: Path) -> list[str]:
+        mounts = {
+            self.stage / "run" / "control": "/run/control",
+            self.stage / "post": "/run/mcbn:ro",
+            vm: "/etc/vm:ro",
+            sockets: "/run/container_launcher",
+        }
+        return [word for source, target in mounts.items() for word in ("--volume", f"{source}:{target}")]
 
     def _folders(self, name: str) -> tuple[Path, Path]:
         """Make a VM's folder and its launcher's, for the containers' user."""

@@ -85,14 +85,14 @@ def test_bobs_pause_ends_the_channel_and_his_consent_brings_it_back(system: Syst
 
 def test_a_debug_image_is_refused(system: System):
     machine = dataclasses.replace(system.machine("frank"), debug=True)
-    with system.one_more("client", machine) as log:
+    with system.client_vm(machine, operator="frank") as log:
         refused(log, "dbgstat")
 
 
 def test_daves_vm_is_refused_the_clients_role_although_it_runs_the_clients_image(system: System):
     franks, daves = system.machine("frank"), system.machine("dave")
     machine = dataclasses.replace(franks, project_id=daves.project_id, project_number=daves.project_number)
-    with system.one_more("client", machine) as log:
+    with system.client_vm(machine, operator="dave") as log:
         refused(log, "project_number")
 
 
@@ -102,5 +102,5 @@ def test_a_changed_image_is_refused(system: System, change):
     name = change.__name__.replace("_", "-")
     system.load(image, name)
     machine = dataclasses.replace(system.machine("frank"), image_digest=image.digest)
-    with system.one_more("client", machine, image=f"{name}:latest") as log:
+    with system.client_vm(machine, operator="frank", image=name) as log:
         refused(log, "image_digest")

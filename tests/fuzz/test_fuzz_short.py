@@ -14,7 +14,7 @@ import mcbn_protocol
 from tests.fuzz.sessions import TARGETS, Limits, Session, target_names
 
 RUNNER = Path(__file__).with_name("run.py")
-RUNS = 2000
+RUNS = 800
 PARTS = {"MutualTlsTerms", "ConfidentialSpaceReference"}
 """Read as a part of a manifest only."""
 

@@ -8,7 +8,7 @@ from mcbn_protocol.identifiers import Role
 from mcbn_protocol.reference_values import ConfidentialSpaceReference
 from mcbn_simulator.demo.channels import LINES
 
-LEASE_SECONDS: Final = 15
+LEASE_SECONDS: Final = 20
 """Short, so that a pause is seen to end a channel while somebody watches; minutes are usual."""
 
 _HEAD: Final = """\

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterable
 from typing import Final, cast
 
@@ -17,10 +18,20 @@ KEEPALIVE_PROBES: Final = 3
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
 
 
+class _ReceiveBuffer(threading.local):
+    """One for all connections of a thread: an event loop fills it and has it emptied before it turns to another one."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(RECEIVE_BYTES))
+
+
+_RECEIVED: Final = _ReceiveBuffer()
+
+
 class Wire(asyncio.BufferedProtocol):
     """A TCP or unix connection.
 
-    `received` is called with each piece that arrives, in a buffer that is reused afterwards; `made` and `lost` once
+    `received` is called with each piece that arrives, in a buffer that all connections share; `made` and `lost` once
     each. Reading pauses while more than `UNREAD_BYTES_MAX` have arrived since the last `consumed`.
     """
 
@@ -34,7 +45,7 @@ class Wire(asyncio.BufferedProtocol):
         self._received = received
         self._made = made
         self._lost = lost
-        self._buffer = memoryview(bytearray(RECEIVE_BYTES))
+        self._buffer = _RECEIVED.view
         self._transport: asyncio.Transport | None = None
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
