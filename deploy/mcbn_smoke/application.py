@@ -122,16 +122,13 @@ def visit(plain: str, reports: Reports) -> None:
         time.sleep(_PAUSE_SECONDS)
 
 
-def serve(plain: str, text: str) -> None:
-    """Show the page at a plaintext end."""
+def new_server(plain: str, text: str) -> socketserver.BaseServer:
+    """Return a server that shows the page at a plaintext end."""
     Page.text = text.encode()
-    server: socketserver.BaseServer
     if plain.startswith("unix:"):
-        server = socketserver.ThreadingUnixStreamServer(plain.removeprefix("unix:"), Page)
-    else:
-        host, _, port = plain.rpartition(":")
-        server = socketserver.ThreadingTCPServer((host, int(port)), Page)
-    server.serve_forever()
+        return socketserver.ThreadingUnixStreamServer(plain.removeprefix("unix:"), Page)
+    host, _, port = plain.rpartition(":")
+    return socketserver.ThreadingTCPServer((host, int(port)), Page)
 
 
 def say_token(launcher_socket: str, reports: Reports) -> None:
@@ -158,7 +155,7 @@ def main() -> None:
     reports = Reports(place, settings["role"])
     say_token(settings.get("launcher_socket", "/run/container_launcher/teeserver.sock"), reports)
     if settings["role"] == "server":
-        serve(settings["forward"], place["page"])
+        new_server(settings["forward"], place["page"]).serve_forever()
     else:
         visit(settings["listen"], reports)
 
