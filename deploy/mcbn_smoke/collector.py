@@ -69,9 +69,7 @@ class Collector:
                 await self._news.wait_for(lambda: found() is not None)
         except TimeoutError:
             said = ", ".join(f"{one.role}: {one.event}" for one in self.reports) or "nothing"
-            raise SmokeError(
-                f"No {event} from the {role}'s VM in {seconds:g} s; so far it was reported: {said}"
-            ) from None
+            raise SmokeError(f"No {event} from the {role}'s VM in {seconds:g} s; so far came: {said}") from None
         report = found()
         assert report is not None  # noqa: S101  # for the type checker: it was just there
         return report

@@ -42,8 +42,10 @@ async def smoke(cloud: Cloud, builder: Builder, patience: Patience, report: Path
                 )
                 passed = await _perform(workshop, summary)
     finally:
-        summary.write(report, passed=passed, now=time.time())
-        left_behind = not await _closed(cloud, narrator)
+        try:
+            summary.write(report, passed=passed, now=time.time())
+        finally:
+            left_behind = not await _closed(cloud, narrator)
     if left_behind:
         return ExitCode.LEFT_BEHIND
     return ExitCode.OK if passed else ExitCode.FAILED

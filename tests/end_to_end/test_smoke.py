@@ -28,8 +28,8 @@ PATIENCE = Patience(boot=60, lease=15, heal=60)
 
 
 @pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give a folder with a short name, which is also where everything temporary goes."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give a folder with a short name, in which everything temporary lands that comes after pytest's own."""
     with tempfile.TemporaryDirectory(prefix="s-") as name:
         (Path(name) / "tmp").mkdir()
         monkeypatch.setenv("TMPDIR", f"{name}/tmp")

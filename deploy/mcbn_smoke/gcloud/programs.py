@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -65,7 +66,7 @@ async def _run(program: str | Path, arguments: Sequence[str | Path]) -> tuple[in
         async with asyncio.timeout(SECONDS):
             out, err = await process.communicate()
     except TimeoutError:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # a script's own children too
         out, err = await process.communicate()
     assert process.returncode is not None  # noqa: S101  # for the type checker: it has ended
     return process.returncode, out.decode(errors="replace"), err.decode(errors="replace")

@@ -114,13 +114,14 @@ def test_only_what_was_compared_is_published(run, tmp_path):
     """The step's script, with a python3 that makes an environment of programs which record what they are asked."""
     folder = Path(os.environ["PATH"].partition(":")[0])
     record = tmp_path / "pushed"
-    maker = folder / "python3"
-    fake = f'#!/bin/sh\\nprintf "%s\\\\n" "$*" >> {record}\\n'
-    maker.write_text(
-        f"#!/bin/sh\nmkdir -p build/venv/bin\nfor name in pip python; do printf '{fake}' > build/venv/bin/$name; "
-        "chmod +x build/venv/bin/$name; done\n"
-    )
-    maker.chmod(0o755)
+    copies = "".join(f"cp {folder}/recorder build/venv/bin/{name}\n" for name in ("pip", "python"))
+    programs = {
+        "recorder": f'#!/bin/sh\necho "$*" >> {record}\n',
+        "python3": f"#!/bin/sh\nmkdir -p build/venv/bin\n{copies}",
+    }
+    for name, text in programs.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
     publish = "europe-west4-docker.pkg.dev/project/mcbn"
     result = run("publish", PUBLISH=publish, CLIENT=DIGESTS["client"], SERVER=DIGESTS["server"])
     assert result.returncode == 0, result.stderr

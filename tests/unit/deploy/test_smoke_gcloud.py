@@ -160,7 +160,7 @@ async def test_close_deletes_everything_that_was_made(google, fakes):
         calls = [call for call in fakes.calls if verb in call]
         return {(*call[1 : call.index(verb)], call[call.index(verb) + 1].partition("@")[0]) for call in calls}
 
-    assert named("create") == named("delete")
+    assert named("create") == named("delete") - {("compute", "routers", NAME)}  # only a VM that needs it has one
     assert len(named("create")) == 9
 
 
