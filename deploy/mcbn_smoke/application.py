@@ -15,7 +15,7 @@ import ssl
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def connect(plain: str) -> socket.socket:
     return socket.create_connection((host, int(port)), _SECONDS)
 
 
-def pages(plain: str) -> Iterator[str]:
+def pages(plain: str) -> Generator[str]:
     """Read the page again and again, over one connection.
 
     Raises:

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -57,8 +58,8 @@ async def play(folder: Path, builder: Builder, *, debug: bool = False) -> tuple[
     return status, cloud
 
 
-def report_of(folder: Path) -> dict[str, object]:
-    report: dict[str, object] = json.loads((folder / "report.json").read_text())
+def report_of(folder: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
     return report
 
 

@@ -15,7 +15,7 @@ DIGEST = "sha256:" + "5a" * 32
 IMAGE = f"europe-west4-docker.pkg.dev/demo-project/mcbn/client@{DIGEST}"
 
 _PROGRAM = """\
-#!{python}
+#!{python} -IS
 import json, os, sys, time
 from pathlib import Path
 folder = Path({folder!r})

@@ -56,32 +56,37 @@ def test_every_script_stops_at_the_first_failure(build, require_tool):
 
 
 @pytest.fixture
-def run(build, fakes, tmp_path):
-    """Give `run("compare", CLIENT="...")`: a step's script in an empty source tree, with what comes before it done."""
+def workspace(tmp_path):
+    """Give a source tree in which the images were just built."""
     tree = tmp_path / "workspace"
     (tree / "build" / "images").mkdir(parents=True)
     (tree / "build" / "images" / "digests.json").write_text(json.dumps(DIGESTS))
+    return tree
+
+
+@pytest.fixture
+def run(build, fakes, tmp_path, workspace):
+    """Give `run("compare", CLIENT="...")`: a step's script, in the workspace."""
     scripts = {step["id"]: step for step in build["steps"]}
 
     def play(step, **given):
         environment = {line.partition("=")[0]: "" for line in scripts[step]["env"]} | given
         return subprocess.run(
             ["bash", "-c", scripts[step]["script"]],
-            cwd=tree,
+            cwd=workspace,
             env={"PATH": fakes.path, "HOME": str(tmp_path), **environment},
             capture_output=True,
             text=True,
             check=False,
         )
 
-    play.tree = tree
     return play
 
 
-def test_the_roster_comes_out_of_the_substitution_as_it_went_in(run):
+def test_the_roster_comes_out_of_the_substitution_as_it_went_in(run, workspace):
     roster = (ROOT / "deploy/images/example-roster.json").read_bytes()
     assert run("roster", ROSTER=base64.b64encode(roster).decode()).returncode == 0
-    assert (run.tree / "build/roster.json").read_bytes() == roster
+    assert (workspace / "build/roster.json").read_bytes() == roster
 
 
 def test_a_build_without_a_roster_says_how_to_give_one(run):

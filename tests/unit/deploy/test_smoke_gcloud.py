@@ -113,7 +113,12 @@ async def test_the_tokens_file_is_private_while_it_is_there(google, fakes, folde
     fakes.answer("mcbn-images push", err="no such repository", status=6)
     seen = []
     unlink = Path.unlink
-    monkeypatch.setattr(Path, "unlink", lambda path: (seen.append(path.stat().st_mode & 0o777), unlink(path)))
+
+    def look_and_unlink(path):
+        seen.append(path.stat().st_mode & 0o777)
+        unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", look_and_unlink)
     with pytest.raises(SmokeError) as caught:
         await google.publish(folder, "mcbn-smoke-client")
     assert caught.value.log == ["no such repository"]
@@ -161,7 +166,7 @@ async def test_close_deletes_everything_that_was_made(google, fakes):
         return {(*call[1 : call.index(verb)], call[call.index(verb) + 1].partition("@")[0]) for call in calls}
 
     assert named("create") == named("delete") - {("compute", "routers", NAME)}  # only a VM that needs it has one
-    assert len(named("create")) == 9
+    assert len(named("create")) == 10
 
 
 async def test_close_of_what_was_never_begun_asks_for_nothing(google, fakes):
@@ -205,7 +210,7 @@ async def test_a_cancelled_wait_lets_the_program_finish(fakes, talk):
 
 
 def smoke(*words, **more):
-    command = [ROOT / "deploy" / "smoke", *map(str, words)]
+    command = [str(ROOT / "deploy" / "smoke"), *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
 
 

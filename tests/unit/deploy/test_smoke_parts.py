@@ -130,7 +130,7 @@ def test_a_report_to_somebody_else_is_not_sent(tmp_path, authority):
     other = Authority("127.0.0.1").serve(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(other.certificate, other.key)
-    received = []
+    received: list[object] = []
     with loopback_listener() as listener:
 
         def serve():

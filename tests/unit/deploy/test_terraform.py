@@ -53,8 +53,7 @@ def test_machine_and_maintenance_follow_the_hardware(workload, instance):
     hardware = local(workload, "hardware")
     choices = (TERRAFORM / "workload/main.tf").read_text()
     assert "}[var.hardware]" in choices
-    sev = re.search(r"SEV = \{(.*)\}", choices)[1]
-    tdx = re.search(r"TDX = \{(.*)\}", choices)[1]
+    sev, tdx = re.findall(r"(?:SEV|TDX) = \{(.*)\}", choices)
     for value in ('"n2d-standard-2"', '"AMD Milan"', '"MIGRATE"', '"GCP_AMD_SEV"'):
         assert value in sev
     for value in ('"c3-standard-4"', "min_cpu_platform = null", '"TERMINATE"', '"GCP_INTEL_TDX"'):
@@ -78,7 +77,8 @@ def test_the_vm_boots_securely_from_confidential_spaces_own_image(workload, inst
 
 def image_pattern(workload):
     condition = named(workload, "variable")["image"]["validation"][0]["condition"]
-    return re.fullmatch(r'can\(regex\("(.*)", var\.image\)\)', condition)[1].replace("\\\\", "\\")
+    (pattern,) = re.findall(r'^can\(regex\("(.*)", var\.image\)\)$', condition)
+    return pattern.replace("\\\\", "\\")
 
 
 DIGEST = "sha256:" + "0" * 64
