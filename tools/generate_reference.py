@@ -69,9 +69,10 @@ def exit_codes(package: str) -> list[tuple[str, str, str]]:
 def exit_codes_page() -> str:
     """Return the page of exit codes."""
     text = "# Exit codes\n\nThe numbers are stable.\n"
-    for program in ("mcbn-broker", "mcbn-workload", "mcbn-simulator", "mcbn-images"):
-        rows = exit_codes(program.replace("-", "_"))
+    for package in ("mcbn_broker", "mcbn_workload", "mcbn_simulator", "mcbn_images", "mcbn_smoke"):
+        rows = exit_codes(package)
         if rows:
+            program = "deploy/smoke" if package == "mcbn_smoke" else package.replace("_", "-")
             text += f"\n## {program}\n\n" + table(("exit code", "name", "meaning"), rows)
     return text
 
@@ -120,6 +121,12 @@ def images_cli_page() -> str:
     """Return the help of every `mcbn-images` command."""
     arguments = importlib.import_module("mcbn_images.arguments")
     return cli_page("mcbn-images", argparse_helps(arguments.new_parser()))
+
+
+def smoke_page() -> str:
+    """Return the help of `deploy/smoke`."""
+    arguments = importlib.import_module("mcbn_smoke.arguments")
+    return cli_page("deploy/smoke", argparse_helps(arguments.new_parser()))
 
 
 def meanings(model: type[BaseModel]) -> dict[str, str]:
@@ -187,6 +194,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "policy.md": policy_page,
     "workload-cli.md": workload_cli_page,
     "images-cli.md": images_cli_page,
+    "smoke-cli.md": smoke_page,
     "simulator-cli.md": functools.partial(typer_page, "mcbn-simulator"),
 }
 

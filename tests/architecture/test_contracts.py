@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 SOURCES = ("protocol", "broker", "workload", "simulator", "deploy")
-PACKAGES = {source: f"mcbn_{source}" for source in SOURCES} | {"deploy": "mcbn_images"}
+PACKAGES = {
+    **{f"mcbn_{source}": source for source in SOURCES if source != "deploy"},
+    **dict.fromkeys(("mcbn_images", "mcbn_smoke"), "deploy"),
+}
+"""Each package, and the folder that plays the part of `src/` for it."""
 
 
 def layers_contract(pyproject, package):
@@ -24,26 +28,31 @@ def layer_names(contract):
     return {re.sub(r"[()\s]", "", name) for layer in contract["layers"] for name in re.split(r"[|:]", layer)}
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_each_source_folder_is_one_package_under_an_exhaustive_contract(root, pyproject, source):
-    package = PACKAGES[source]
-    assert [p.parent.name for p in (root / source).glob("*/__init__.py")] == [package]
+def test_every_package_of_the_source_folders_is_known(root):
+    found = {path.parent.name: source for source in SOURCES for path in (root / source).glob("*/__init__.py")}
+    assert found == PACKAGES
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_package_is_under_an_exhaustive_contract_and_measured(pyproject, package):
     assert package in pyproject["tool"]["importlinter"]["root_packages"]
     assert layers_contract(pyproject, package)["exhaustive"] is True
+    assert package in pyproject["tool"]["coverage"]["run"]["source"]
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_every_module_is_named_as_a_layer(root, pyproject, source):
-    folder = root / source / PACKAGES[source]
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_is_named_as_a_layer(root, pyproject, package):
+    folder = root / PACKAGES[package] / package
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
     # A folder of modules without __init__.py would escape import-linter.
     packages = {path.relative_to(folder).parts[0] for path in folder.glob("*/**/*.py")}
-    assert modules | packages <= layer_names(layers_contract(pyproject, PACKAGES[source]))
+    assert modules | packages <= layer_names(layers_contract(pyproject, package))
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_every_folder_of_modules_is_a_package(root, source):
-    bare = [p for p in (root / source / PACKAGES[source]).glob("**/*.py") if not (p.parent / "__init__.py").exists()]
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_folder_of_modules_is_a_package(root, package):
+    folder = root / PACKAGES[package] / package
+    bare = [path for path in folder.glob("**/*.py") if not (path.parent / "__init__.py").exists()]
     assert not bare
 
 
@@ -74,12 +83,12 @@ def test_contracts_hold(copy_of_the_tree):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_a_module_that_no_layer_names_is_refused(copy_of_the_tree, source):
-    (copy_of_the_tree / source / PACKAGES[source] / "stray.py").write_text('"""Stray."""\n')
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_module_that_no_layer_names_is_refused(copy_of_the_tree, package):
+    (copy_of_the_tree / PACKAGES[package] / package / "stray.py").write_text('"""Stray."""\n')
     result = lint(copy_of_the_tree)
     assert result.returncode == 1, result.stderr
-    assert f"{PACKAGES[source]}.stray" in result.stdout
+    assert f"{package}.stray" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -91,6 +100,9 @@ def test_a_module_that_no_layer_names_is_refused(copy_of_the_tree, source):
         ("protocol/mcbn_protocol/errors.py", "mcbn_protocol.roster"),
         ("workload/mcbn_workload/__init__.py", "fastapi"),
         ("deploy/mcbn_images/__init__.py", "mcbn_protocol"),
+        ("deploy/mcbn_smoke/acts.py", "mcbn_broker"),
+        ("deploy/mcbn_smoke/application.py", "mcbn_protocol"),
+        ("simulator/mcbn_simulator/__init__.py", "mcbn_smoke"),
     ],
 )
 def test_a_forbidden_import_is_refused(copy_of_the_tree, importer, imported):

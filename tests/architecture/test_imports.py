@@ -15,12 +15,16 @@ PACKAGES = {
     "mcbn_broker": "broker",
     "mcbn_workload": "workload",
     "mcbn_simulator": "simulator",
+    "mcbn_images": "deploy",
+    "mcbn_smoke": "deploy",
 }
 EXTRAS_OF = {
     "mcbn_protocol": (),
     "mcbn_broker": ("broker", "speedups"),
     "mcbn_workload": ("workload", "mbedtls", "speedups"),
     "mcbn_simulator": ("simulator", "pytest"),
+    "mcbn_images": ("images",),
+    "mcbn_smoke": ("simulator",),
 }
 IMPURE = {
     "asyncio", "concurrent", "datetime", "ftplib", "http", "io", "logging", "multiprocessing", "os",

@@ -96,6 +96,8 @@ def test_program_answers_version(pyproject, program):
     assert result.stdout.strip() == f"{program} {version}"
 
 
-@pytest.mark.parametrize("package", ["mcbn_protocol", "mcbn_broker", "mcbn_workload", "mcbn_simulator", "mcbn_images"])
+@pytest.mark.parametrize(
+    "package", ["mcbn_protocol", "mcbn_broker", "mcbn_workload", "mcbn_simulator", "mcbn_images", "mcbn_smoke"]
+)
 def test_package_is_typed(package):
     assert importlib.resources.files(package).joinpath("py.typed").is_file()

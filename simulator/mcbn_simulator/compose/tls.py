@@ -1,6 +1,7 @@
 """Certificates for brokers that no public authority knows: one authority for the three of them."""
 
 import datetime as dt
+import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,13 +51,13 @@ class TlsAuthority:
         return self._certificate.public_bytes(Encoding.PEM)
 
     def serve(self, host: str) -> Served:
-        """Issue a certificate for a host's name, with a new key."""
+        """Issue a certificate for a host's name or address, with a new key."""
         key = generate_private_key(SECP256R1())
         extensions = [
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (_usage(digital_signature=True), True),
             (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
-            (x509.SubjectAlternativeName([x509.DNSName(host)]), False),
+            (x509.SubjectAlternativeName([_alternative(host)]), False),
             (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
             (x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False),
         ]
@@ -81,6 +82,13 @@ class TlsAuthority:
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical=critical)
         return builder.sign(self._key, SHA256())
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _name(text: str) -> x509.Name:

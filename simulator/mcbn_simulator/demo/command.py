@@ -1,24 +1,20 @@
 """The command `mcbn-simulator demo`: plays all acts, cleans up whatever happens, and says what came of it."""
 
 import asyncio
-import contextlib
-import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from mcbn_simulator.demo.acts import ACTS, Act
+from mcbn_simulator.demo.interruption import interruptible
 from mcbn_simulator.demo.narration import Narrator
 from mcbn_simulator.demo.outcomes import Outcome, print_summary
 from mcbn_simulator.demo.processes import DemoError, supervised
 from mcbn_simulator.demo.scene import Scene, staged
 from mcbn_simulator.demo.workspace import Workspace, workspace
-
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_SIGNAL_STATUS: Final = 128  # plus the signal's number, as shells say it
 
 
 class Output(StrEnum):
@@ -37,27 +33,7 @@ def demo(
 
     Exit codes: 0 every act went as expected, 1 one did not, 130 after Ctrl-C.
     """
-    raise typer.Exit(asyncio.run(_interruptible(lambda: _play(output, keep=keep))))
-
-
-async def _interruptible(play: Callable[[], Awaitable[int]]) -> int:
-    """Turn the first signal into a cancellation, and let no further one disturb the cleaning up."""
-    received: list[int] = []
-    task = asyncio.ensure_future(play())
-
-    def interrupt(number: int) -> None:
-        if not received:
-            received.append(number)
-            task.cancel()
-
-    for number in _SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, interrupt, number)
-    await asyncio.wait([task])
-    if received:
-        with contextlib.suppress(asyncio.CancelledError):
-            task.exception()
-        return _SIGNAL_STATUS + received[0]
-    return task.result()
+    raise typer.Exit(asyncio.run(interruptible(lambda: _play(output, keep=keep))))
 
 
 async def _play(output: Output, *, keep: bool) -> int:

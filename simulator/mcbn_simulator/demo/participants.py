@@ -104,11 +104,21 @@ class Host(Participant):
         """The sockets that its broker will serve."""
         return tuple(self._sockets.values())
 
-    async def serve(self, *, shown: bool) -> Process:
-        """Start its broker on the sockets that wait for it, and return when it is ready."""
+    @property
+    def port(self) -> int:
+        """Where on this machine its broker answers."""
+        return int(self._sockets["broker"].getsockname()[1])
+
+    async def serve(self, *arguments: str, shown: bool) -> Process:
+        """Start its broker on the sockets that wait for it, and return when it is ready.
+
+        Args:
+            arguments: Of `mcbn-broker serve`.
+            shown: Whether to show the command.
+        """
         if shown:
-            self._narrator.command(self.name, PROGRAM, ["serve"])
-        process = await self._start(f"{self.name}-serve", "serve", sockets=self._sockets)
+            self._narrator.command(self.name, PROGRAM, ["serve", *arguments])
+        process = await self._start(f"{self.name}-serve", "serve", *arguments, sockets=self._sockets)
         for listener in self._sockets.values():
             listener.close()
         await self._ready(process)
@@ -136,9 +146,14 @@ def people(space: Workspace, supervisor: Supervisor, narrator: Narrator) -> Gene
         yield [Host(name, space, supervisor, narrator, sockets) for name in NAMES]
 
 
-async def serve_all(hosts: Sequence[Host]) -> None:
-    """Start everybody's broker, and return when all are ready; the first one's command is shown."""
-    await together(*(one.serve(shown=one is hosts[0]) for one in hosts))
+async def serve_all(hosts: Sequence[Host], *arguments: str) -> None:
+    """Start everybody's broker, and return when all are ready; the first one's command is shown.
+
+    Args:
+        hosts: Everybody.
+        arguments: Of `mcbn-broker serve`.
+    """
+    await together(*(one.serve(*arguments, shown=one is hosts[0]) for one in hosts))
 
 
 def _write_private(path: Path, text: str) -> None:

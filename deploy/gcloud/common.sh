@@ -1,0 +1,38 @@
+# shellcheck shell=bash
+# What prepare, create-vm and remove have in common. They set the variables that they need before they read options.
+
+say() { printf '%s\n' "$*" >&2; }
+
+# A wrong command line: 2, as everywhere in this project.
+wrong() {
+    say "$(basename "$0"): $*"
+    say "${usage:?}"
+    exit 2
+}
+
+# Every option's value has to be there, and has to be none of the characters that gcloud splits at.
+value_of() {
+    [ "$#" -ge 2 ] || wrong "$1 needs a value"
+    case $2 in
+    '' | *[[:space:]~]*) wrong "$1: empty, or with a blank or a tilde in it: '$2'" ;;
+    esac
+    printf '%s' "$2"
+}
+
+required() {
+    local option
+    for option in "$@"; do
+        [ -n "${!option:-}" ] || wrong "--$option is needed"
+    done
+}
+
+check_zone() { [[ $1 =~ ^[a-z]+-[a-z]+[0-9]+-[a-z]$ ]] || wrong "--zone: such as europe-west4-b, not '$1'"; }
+
+# A service account's name is made of it.
+check_name() {
+    [[ $1 =~ ^[a-z][a-z0-9-]{4,20}[a-z0-9]$ ]] || wrong "--name: 6 to 22 lower-case letters, digits and hyphens, not '$1'"
+}
+
+region_of() { printf '%s' "${1%-*}"; }
+
+account_of() { printf '%s@%s.iam.gserviceaccount.com' "$1" "$2"; }

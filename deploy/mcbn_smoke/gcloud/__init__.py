@@ -1,0 +1,1 @@
+"""Google Cloud, by the programs that its users have: gcloud and ssh."""

@@ -1,0 +1,158 @@
+"""Everything that the acts need: three participants who have agreed, their brokers, images, and a place for VMs."""
+
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mcbn_protocol.identifiers import Role
+from mcbn_simulator.compose.layouts import BuiltImage
+from mcbn_simulator.demo.application import PAGE
+from mcbn_simulator.demo.ceremony import Ceremony
+from mcbn_simulator.demo.listeners import loopback_listener
+from mcbn_simulator.demo.narration import Narrator
+from mcbn_simulator.demo.participants import Host, people, serve_all
+from mcbn_simulator.demo.processes import Supervisor
+from mcbn_simulator.demo.workspace import Workspace
+from mcbn_smoke.agreement import terms
+from mcbn_smoke.certificates import Authority
+from mcbn_smoke.cloud import Cloud, Order, Site
+from mcbn_smoke.collector import Collector, collecting
+from mcbn_smoke.images import Builder, build_images
+
+MANIFEST_PATH: Final = "/v1/manifest"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long things may take, in seconds.
+
+    Attributes:
+        boot: From the order of a VM to its first report.
+        lease: A lease, which is how long a pause may take to end a channel.
+        heal: From a consent that is given again to the next page.
+    """
+
+    boot: float
+    lease: int
+    heal: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """With what the stage is set.
+
+    Attributes:
+        cloud: Where the VMs run.
+        builder: Builds the images.
+        patience: How long things may take.
+        space: This machine's files.
+        supervisor: Runs this machine's programs.
+        narrator: Tells what happens.
+    """
+
+    cloud: Cloud
+    builder: Builder
+    patience: Patience
+    space: Workspace
+    supervisor: Supervisor
+    narrator: Narrator
+
+
+@dataclass(kw_only=True)
+class Stage:
+    """What the acts find.
+
+    Attributes:
+        cloud: Where the VMs run.
+        site: What is known of it.
+        narrator: Tells what happens.
+        hosts: The participants, by name; their brokers run here.
+        digests: Of each role's image.
+        references: By which the cloud finds each role's image.
+        collector: What the VMs report.
+        patience: How long things may take.
+        addresses: Where each VM is, once it was started.
+    """
+
+    cloud: Cloud
+    site: Site
+    narrator: Narrator
+    hosts: Mapping[str, Host]
+    digests: Mapping[Role, str]
+    references: Mapping[Role, str]
+    collector: Collector
+    patience: Patience
+    addresses: dict[Role, str] = field(default_factory=dict)
+
+    async def start(self, role: Role, **environment: str) -> None:
+        """Start a role's VM, with the variables that its operator sets."""
+        manifest = next(iter(self.hosts.values())).url + MANIFEST_PATH
+        order = Order(role, self.references[role], {"MCBN_MANIFEST": manifest, **environment})
+        self.narrator.step(f"The {role}'s VM is started: {self.digests[role]}")
+        self.addresses[role] = await self.cloud.start(order)
+
+    async def records(self, name: str, **members: Any) -> list[dict[str, Any]]:
+        """Return those of the last records of a participant's audit in which these members have these values."""
+        tail = await self.hosts[name].types("audit", "tail", "-n", "50", "--output", "json", shown=False)
+        records = [one["record"] for one in json.loads("\n".join(tail.printed))["records"]]
+        return [one for one in records if members.items() <= one.items()]
+
+
+@contextlib.asynccontextmanager
+async def staged(workshop: Workshop) -> AsyncGenerator[Stage]:
+    """Set the stage. What the cloud makes is not undone here.
+
+    Raises:
+        DemoError: Something cannot be made, or a command fails.
+    """
+    space, narrator = workshop.space, workshop.narrator
+    with people(space, workshop.supervisor, narrator) as hosts, loopback_listener() as listener:
+        port = listener.getsockname()[1]
+        narrator.act("A place for two VMs")
+        site = await workshop.cloud.open([*(one.port for one in hosts), port])
+        authority = _addressed(hosts, site, space)
+        served = authority.serve(space.desk("reports"))
+        place = {"host": site.host, "port": site.ports[port], "ca": authority.certificate.decode(), "page": PAGE}
+        async with collecting(listener, served.certificate, served.key) as collector:
+            narrator.act("Alice, Bob and Carol agree (each types what Alice types)")
+            images, references = await _agreed(workshop, hosts, site, place)
+            await serve_all(hosts, "--tls-certificate", "tls.pem", "--tls-key", "tls.key")
+            yield Stage(
+                cloud=workshop.cloud,
+                site=site,
+                narrator=narrator,
+                hosts={one.name: one for one in hosts},
+                digests={role: image.digest for role, image in images.items()},
+                references=references,
+                collector=collector,
+                patience=workshop.patience,
+            )
+
+
+def _addressed(hosts: Sequence[Host], site: Site, space: Workspace) -> Authority:
+    """Say where the VMs find each broker, and give it a certificate for that."""
+    authority = Authority(site.host)
+    (space.post / "ca.pem").write_bytes(authority.certificate)
+    for one in hosts:
+        one.url = f"https://{site.host}:{site.ports[one.port]}"
+        authority.serve(one.desk)
+    return authority
+
+
+async def _agreed(
+    workshop: Workshop, hosts: Sequence[Host], site: Site, place: Mapping[str, Any]
+) -> tuple[dict[Role, BuiltImage], dict[Role, str]]:
+    """Roster, images, manifest, in this order; returns the images, and where the cloud has them."""
+    space = workshop.space
+    ceremony = Ceremony(hosts, space.post)
+    roster = space.post / "roster.json"
+    roster.write_bytes(await ceremony.introduce())
+    layouts = await build_images(workshop.builder, roster, place, space.root / "images", workshop.supervisor)
+    images = {role: BuiltImage.read(layout) for role, layout in layouts.items()}
+    for role, image in images.items():
+        workshop.narrator.step(f"Everybody builds the {role}'s image from the roster: {image.digest}")
+    await ceremony.agree(terms(site, images, lease_seconds=workshop.patience.lease))
+    references = {role: await workshop.cloud.publish(layout, f"mcbn-smoke-{role}") for role, layout in layouts.items()}
+    return images, references
