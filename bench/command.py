@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from bench import channels, commits, datagrams, gather, memory, mtls, release, rsa, tokens
+from bench import channels, commits, datagrams, gather, memory, mtls, release, rsa, start, tokens
 from bench.harness import ROUNDS_MIN, Options, Report
 from bench.report import as_json, show
 from rich.console import Console
@@ -16,6 +16,7 @@ SUITES: Final[Mapping[str, Callable[[Options], Awaitable[Report]]]] = {
     "memory": memory.run,
     "commits": commits.run,
     "gather": gather.run,
+    "start": start.run,
     "tokens": tokens.run,
     "channels": channels.run,
     "datagrams": datagrams.run,
