@@ -74,7 +74,7 @@ def complaints(words: list[str], helps: dict[str, str], targets: set[str]) -> It
     path, rest = PROGRAMS[names[position]], words[position + 1 :]
     while rest and f"{path} {rest[0]}" in helps:
         path, rest = f"{path} {rest[0]}", rest[1:]
-    if rest and "COMMAND" in helps[path] and re.fullmatch(r"[a-z-]+", rest[0]):
+    if rest and "COMMAND" in helps[path] and re.fullmatch(r"[a-z][a-z-]*", rest[0]):
         yield f"{path} {rest[0]}: no such command"
     options = [word.partition("=")[0] for word in rest if re.match(r"--[a-z]", word)]
     yield from (f"{path} {option}: no such option" for option in options if option not in helps[path])

@@ -36,7 +36,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "stage"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a worker's session goes on after these tests, and the containers with it
 def system(engine: Engine, stage: Path) -> Iterator[System]:
     """Load the images, start everything, and stop it in the end."""
     system = System(engine, stage)
