@@ -6,6 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no failure: no property is about time.
+settings.register_profile("mcbn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mcbn")
 
 
 @pytest.fixture(scope="session")

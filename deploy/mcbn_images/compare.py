@@ -15,7 +15,10 @@ def differences(expected: Image, other: Image) -> list[str]:
     """
     lines = [*_compare_config(expected.config, other.config), *_compare_files(root_of(expected), root_of(other))]
     if not lines and expected.digest != other.digest:
-        lines.append("the same files and settings in another form: layers, compression, times or notes differ")
+        lines.append(
+            "nothing that this program can name, so do not sign for it: the same files and settings in another form, "
+            "or a difference in times, groups, extended attributes or notes"
+        )
     return lines
 
 

@@ -1,5 +1,6 @@
 """Adds an application to a workload image as one more layer, so that the result is as reproducible as its base."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,16 @@ from mcbn_images.wheels import wheels_layer
 
 _TEXTS: Final = ("name", "base", "files", "destination", "workload_toml", "requirements")
 _LISTS: Final = ("packages", "entrypoint", "cmd")
+_PATHS: Final = ("files", "workload_toml", "requirements")
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_RESERVED: Final = re.compile(
+    # Code that Python finds before the workload's own, or runs at its start.
+    r"(.*/)?(mcbn_protocol|mcbn_workload)(/.*)?|(.*/)?[^/]*\.pth|(.*/)?(sitecustomize|usercustomize)([./].*)?"
+    r"|usr/lib/python3\.11/.*|usr/lib/python311\.zip"
+    # What the loader reads before every program, and the rest of the workload's configuration.
+    r"|etc/ld\.so\..*|etc/mcbn/.*"
+)
+"""Paths that an application may not have, though the base image has nothing there."""
 DEBS_LOCK: Final = "debs.lock"
 WHEELS_LOCK: Final = "wheels.lock"
 
@@ -90,6 +101,9 @@ def read_extension(path: Path) -> Extension:
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
     _check_members(path, members)
+    for name in _PATHS:
+        if name in members and not (path.parent / members[name]).resolve().is_relative_to(path.parent.resolve()):
+            raise UsageError(f"{path}: {name} leads out of the specification's folder")
     values: dict[str, Any] = {name: tuple(value) if name in _LISTS else value for name, value in members.items()}
     if "destination" in values:
         values["destination"] = values["destination"].strip("/")
@@ -102,7 +116,8 @@ def extend(base: Image, extension: Extension, sources: Sources) -> Image:
 
     Raises:
         UsageError: The base has another digest than the specification says.
-        InputError: The layer would replace a file of the base, other than the workload's configuration.
+        InputError: The layer would replace a file of the base, other than the workload's configuration, or would
+            change what the base does in another way.
         ImagesError: An input is missing or not as its lock says.
     """
     if base.foreign is not None:
@@ -145,6 +160,8 @@ def _above(below: Mapping[str, Entry], layer: Tree) -> Tree:
     for path, entry in layer.entries.items():
         existing = below.get(path)
         if existing is None or path == CONFIGURATION:
+            if _RESERVED.fullmatch(path) and path != CONFIGURATION:
+                raise InputError(f"/{path} would change what the base image does: put the application elsewhere")
             kept.entries[path] = entry
         elif existing != entry and Kind.DIRECTORY not in {existing.kind, entry.kind}:
             raise InputError(f"/{path} is in the base image, with other content: an application may only add files")
@@ -177,6 +194,8 @@ def _check_members(path: Path, members: Mapping[str, Any]) -> None:
         texts = value if isinstance(value, list) and name in _LISTS else [value] if name in _TEXTS else [None]
         if not all(isinstance(text, str) and text for text in texts):
             raise UsageError(f"{path}: {name} has to be {'a list of texts' if name in _LISTS else 'a text'}")
+    if not _NAME.fullmatch(members["name"]):
+        raise UsageError(f"{path}: name has to be lower-case letters, digits, '.', '_' and '-': it names a folder")
 
 
 def _read(path: Path) -> bytes:

@@ -23,12 +23,12 @@ def write_images(images: Mapping[str, Image], folder: Path, bills: Mapping[str, 
         bills: By image name, a bill of materials, written as `NAME.cdx.json`.
 
     Raises:
-        UsageError: The folder cannot be written.
+        UsageError: The folder cannot be written, or holds something else under an image's name.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, image in images.items():
-            shutil.rmtree(folder / name, ignore_errors=True)
+            _make_room(folder / name)
             write_layout(image, folder / name, reference(name))
             write_archive(image, folder / f"{name}.tar", reference(name))
             role = workload_role(image)
@@ -39,6 +39,19 @@ def write_images(images: Mapping[str, Image], folder: Path, bills: Mapping[str, 
         (folder / DIGESTS).write_text(digests_json(images), encoding="ascii")
     except OSError as error:
         raise UsageError(f"cannot write {error.filename}: {error.strerror}") from error
+
+
+def _make_room(layout: Path) -> None:
+    """Remove an earlier build's layout, and nothing else.
+
+    Raises:
+        UsageError: Something else is there.
+    """
+    if not layout.exists():
+        return
+    if not (layout / "oci-layout").is_file() and any(layout.iterdir()):
+        raise UsageError(f"{layout} is no image layout: choose another --out, or remove it")
+    shutil.rmtree(layout)
 
 
 def reference(name: str) -> str:

@@ -15,6 +15,9 @@ from mcbn_images.finders import PIP_DOWNLOAD, file_hash, run_in
 from mcbn_images.locks import new_deb_pin, read_requirements, write_debs, write_wheels
 from mcbn_images.pins import DebPin, WheelPin
 
+_REQUIREMENT: Final = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+]+(\s*;((?!\s-).)*)?(\s+--hash=sha256:[0-9a-f]{64})+\s*"
+)
 _FIELDS: Final = ("Package", "Version", "Architecture", "Filename", "SHA256", "Size")
 
 
@@ -74,7 +77,9 @@ def resolve_wheels(requirements: Path) -> list[WheelPin]:
 
     Raises:
         InputError: pip finds none, or gives one that the requirements do not admit.
+        UsageError: The requirements have something else in them than pins with hashes.
     """
+    _check_requirements(requirements)
     admitted = read_requirements(requirements)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -82,6 +87,21 @@ def resolve_wheels(requirements: Path) -> list[WheelPin]:
         if problem:
             raise InputError(f"pip cannot get the wheels of {requirements.name}: {problem} (Python: {sys.executable})")
         return list(_pins(folder, admitted))
+
+
+def _check_requirements(path: Path) -> None:
+    """Check that a lock has nothing but pins in it: an option could make pip run code that somebody sent.
+
+    Raises:
+        UsageError: It cannot be read, or has something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
+    for line in re.sub(r"(^|\s)#.*", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines():
+        if line.strip() and not _REQUIREMENT.fullmatch(line):
+            raise UsageError(f"{path.name}: {line.strip()[:60]!r} is no NAME==VERSION with --hash=sha256:... alone")
 
 
 def _pins(folder: Path, admitted: dict[str, tuple[str, frozenset[str], bool]]) -> Iterator[WheelPin]:

@@ -13,6 +13,7 @@ MTIME: Final = 315532800
 """1980-01-01T00:00:00Z, the time of every file: the earliest that a zip archive can express."""
 
 DIRECTORY_MODE: Final = 0o755
+_WHITEOUT: Final = ".wh."  # OCI Image Format Specification 1.1, layer.md, "Whiteouts"
 FILE_MODES: Final = {False: 0o644, True: 0o755}
 
 
@@ -118,10 +119,13 @@ def check_path(path: str) -> None:
     """Check that a path stays inside the tree and has one spelling.
 
     Raises:
-        InputError: It is absolute, empty, or has an empty, `.` or `..` part.
+        InputError: It is absolute, empty, or has an empty, `.` or `..` part; or it is a whiteout.
     """
-    if any(part in {"", ".", ".."} for part in path.split("/")) or "\0" in path:
+    parts = path.split("/")
+    if any(part in {"", ".", ".."} for part in parts) or "\0" in path:
         raise InputError(f"{path!r} is no path inside an image")
+    if any(part.startswith(_WHITEOUT) for part in parts):
+        raise InputError(f"{path!r} would delete a file of the layers below (a whiteout)")
 
 
 def read_archive(data: bytes) -> Tree:

@@ -31,6 +31,7 @@ _FUNCTIONS: Final = frozenset(
 _OPERATOR: Final = re.compile(r"[_@!-].*")  # as the compiler calls them: `_&&_`, `@in`, `!_`, `-_`
 _LITERAL: Final = re.compile(r"""[rR][bB]?(?:'[^']*'|"[^"]*")|(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")""")
 _MACRO: Final = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*([A-Za-z_]\w*)\s*,")
+_MACRO_LIKE: Final = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(")
 _OPENING, _CLOSING = "([{", ")]}"
 
 
@@ -87,6 +88,10 @@ def _check_cost(code: str) -> set[str]:
     if "'''" in code or '"' in code or "//" in code:
         raise ConditionError("comments and triple quotes are not taken")
     macros = {match.start(): match for match in _MACRO.finditer(code)}
+    if len(macros) != len(_MACRO_LIKE.findall(code)):  # `all((int), ...)`: a variable that the pattern does not see
+        raise ConditionError("all(), exists() and the like begin with the bare name of the element")
+    if reserved := {match[1] for match in macros.values()} & (_TYPES | {_CLAIMS}):
+        raise ConditionError(f"{', '.join(sorted(reserved))} cannot be an element's name")
     if len(macros) > MACROS_MAX:
         raise ConditionError(f"it has {len(macros)} of all, exists, exists_one, map and filter, at most {MACROS_MAX}")
     _check_depth(code)

@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 import tarfile
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -20,13 +22,22 @@ NAMES: Final = re.compile(
 REQUIRED: Final = ("backup.json", "broker.json", "broker.sqlite3", "release.key")
 
 
-def pack(folder: Path, out: SealingStream) -> None:
-    """Write every file of a folder that a backup may hold."""
+def pack(folder: Path, out: SealingStream, keys: Iterable[Path]) -> None:
+    """Write every file of a folder that a backup may hold, and epoch keys from where they are.
+
+    Args:
+        folder: The files.
+        out: Where to.
+        keys: `N.key`. No copy of them is made, so that destroying one destroys it; one that is gone is left out.
+    """
     with tarfile.open(fileobj=cast("IO[bytes]", out), mode="w|", format=tarfile.PAX_FORMAT) as archive:
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()
             if path.is_file() and NAMES.fullmatch(name):
                 archive.add(path, name, recursive=False, filter=_without_owner)
+        for path in keys:
+            with suppress(FileNotFoundError):
+                archive.add(path, f"epochs/{path.name}", recursive=False, filter=_without_owner)
     out.finish()
 
 

@@ -1,10 +1,9 @@
 """Brings a backup back: unpacked and checked beside its place, and never older than what is known without a word."""
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ from mcbn_broker.backup.envelope import OpeningStream
 from mcbn_broker.backup.errors import BackupError
 from mcbn_broker.backup.facts import Facts, read_facts
 from mcbn_broker.backup.snapshot import FORMAT
+from mcbn_broker.backup.staging import staging
 from mcbn_broker.ceremony.passphrase import Passphrase
 from mcbn_broker.errors import AuditError, KeystoreError, NotReadyError, UsageError
 from mcbn_broker.keystore.anchor import AnchorState
@@ -29,6 +29,7 @@ from mcbn_protocol.fields import Fields
 from mcbn_protocol.messages import INCARNATION_BYTES
 
 _IDENTITY: Final = "broker.json"
+_OWN_FILES: Final = ("policy.toml", "broker.toml")
 _NOTE_BYTES: Final = 1024
 
 
@@ -39,10 +40,13 @@ class Known:
     Attributes:
         epoch: The highest epoch that is known to have been accepted or agreed.
         heads: Points of its audit.
+        files: What the data directory that would be replaced has in the participant's own files: SHA-256 by name, or
+            nothing.
     """
 
     epoch: int
     heads: tuple[ChainHead, ...]
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,29 @@ class Unpacked:
         for head in known.heads:
             if head.sequence > self.facts.head.sequence:
                 why.append(
-                    f"its audit ends at record {self.facts.head.sequence}, while record {head.sequence} is known"
+                    f"its audit ends at record {self.facts.head.sequence}, while record {head.sequence} is known; "
+                    "if an epoch was accepted since, give its bundle with --known"
                 )
             elif head.sequence and self.facts.hashes.get(head.sequence) != head.hash:
                 why.append(f"its audit has another record {head.sequence} than the one that is known")
         return tuple(why)
+
+    def why_changed(self, known: Known) -> tuple[str, ...]:
+        """Return each of the participant's own files that would be exchanged for another one."""
+        ours = own_files(self.home.root)
+        return tuple(
+            f"its {name} has the SHA-256 {ours[name]}, the one that it replaces {there}"
+            for name, there in known.files.items()
+            if ours[name] != there
+        )
+
+
+def own_files(root: Path) -> dict[str, str]:
+    """Return what a data directory has in the files that its participant edits: SHA-256 by name, or `none`."""
+    return {
+        name: hashlib.sha256((root / name).read_bytes()).hexdigest() if (root / name).exists() else "none"
+        for name in _OWN_FILES
+    }
 
 
 @contextmanager
@@ -79,16 +101,14 @@ def unpacked(
         BrokerError: Its keys do not open, or its audit does not verify.
         UsageError: It cannot be read, or there is no room.
     """
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{root.name}.restoring-", dir=root.parent))
-    except OSError as error:
-        raise UsageError(f"cannot write beside {root}: {error.strerror}") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            root.parent.mkdir(parents=True, exist_ok=True)
+            stage = stack.enter_context(staging(f".{root.name}.restoring-", root.parent))
+        except OSError as error:
+            raise UsageError(f"cannot write beside {root}: {error.strerror}") from error
         _unpack(file, stage, passphrase)
         yield _check(stage, load_kek)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def _unpack(file: Path, stage: Path, passphrase: Passphrase) -> None:
@@ -137,10 +157,10 @@ def known_here(root: Path, backup: Unpacked) -> Known:
             f"{root} is the broker of {there.identity.name} in {there.identity.network}, the backup is "
             f"{identity.name}'s in {identity.network}: name another --data-dir"
         )
-    anchored = there.anchor.read()
+    anchored, files = there.anchor.read(), own_files(root)
     if anchored is None:
-        return Known(0, ())
-    return Known(anchored.epoch, (ChainHead(anchored.sequence, anchored.head),))
+        return Known(0, (), files)
+    return Known(anchored.epoch, (ChainHead(anchored.sequence, anchored.head),), files)
 
 
 def put_in_place(
@@ -156,11 +176,13 @@ def put_in_place(
     Raises:
         UsageError: Something is in its place, and `replace` is False or it is no broker; or it cannot be moved.
         NotReadyError: A broker serves from there.
+        BackupError: The data directory that is there has gone on since `known` was asked for.
         BrokerError: The backup's manifests, shares or audit do not verify.
     """
     _check_place(root, replace=replace)
     lives = (root / _IDENTITY).exists()
     with serve_lock(root) if lives else nullcontext():
+        _check_still(known_here(root, backup), known, root)
         _begin(backup, known, now=now, random=random)
         return _move(backup.home.root, root, f"{root.name}.replaced-{now}" if lives else None)
 
@@ -172,6 +194,12 @@ def _check_place(root: Path, *, replace: bool) -> None:
         raise UsageError(f"{root} is not empty, and no broker's data directory: name another --data-dir")
     if not replace:
         raise NotReadyError(f"{root} is a broker's data directory: give --replace to move it aside, or name another")
+
+
+def _check_still(here: Known, known: Known, root: Path) -> None:
+    """Check that nothing was accepted, recorded or edited there while somebody thought about the words."""
+    if here.epoch > known.epoch or not set(here.heads) <= set(known.heads) or here.files != known.files:
+        raise BackupError(f"{root} has gone on since it was looked at, and nothing was restored: try again")
 
 
 def _begin(backup: Unpacked, known: Known, *, now: int, random: Callable[[int], bytes]) -> None:
@@ -210,4 +238,5 @@ def _move(stage: Path, root: Path, aside: str | None) -> Path | None:
 def merge(known: Sequence[Known]) -> Known:
     """Return everything that is known."""
     heads = tuple(head for one in known for head in one.heads)
-    return Known(max((one.epoch for one in known), default=0), heads)
+    files = {name: digest for one in known for name, digest in one.files.items()}
+    return Known(max((one.epoch for one in known), default=0), heads, files)

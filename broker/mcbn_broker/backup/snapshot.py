@@ -4,9 +4,8 @@ import os
 import secrets
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Final
 
@@ -15,9 +14,10 @@ from sqlalchemy import select
 from mcbn_broker.backup.archive import pack
 from mcbn_broker.backup.envelope import SealingStream
 from mcbn_broker.backup.facts import Facts, read_facts
+from mcbn_broker.backup.staging import staging
 from mcbn_broker.ceremony.passphrase import Passphrase
 from mcbn_broker.errors import StorageError, UsageError
-from mcbn_broker.keystore.files import PRIVATE_FILE, make_private_folder, sync_folder
+from mcbn_broker.keystore.files import PRIVATE_FILE, sync_folder
 from mcbn_broker.keystore.home import Home
 from mcbn_broker.keystore.kek import WRAPPED_NAME
 from mcbn_broker.storage.database import Database
@@ -62,23 +62,22 @@ def write_backup(
     if out.exists() and not force:
         raise UsageError(f"{out} exists: choose another name, or give --force to replace it")
     try:
-        with tempfile.TemporaryDirectory(prefix=".backup-", dir=home.root) as stage, _appearing(out) as file:
-            facts = _stage(home, Path(stage), now=now, epoch_keys=epoch_keys)
-            pack(Path(stage), SealingStream(file, passphrase, random))
+        with staging(".backup-", home.root) as stage, _appearing(out) as file:
+            facts = _stage(home, stage, now=now)
+            keys = _epoch_keys(home, stage) if epoch_keys else []
+            pack(stage, SealingStream(file, passphrase, random), keys)
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror or error}") from error
     return facts
 
 
-def _stage(home: Home, stage: Path, *, now: int, epoch_keys: bool) -> Facts:
+def _stage(home: Home, stage: Path, *, now: int) -> Facts:
     """Copy what belongs into a backup. The database comes first: what is destroyed after it is not missed."""
     _copy_database(home.database_path, stage / home.database_path.name)
     for name in _PLAIN:
         if (home.root / name).exists():
             _copy(home.root / name, stage / name)
     facts = read_facts(Home.open(stage, None))
-    if epoch_keys:
-        _copy_epoch_keys(home, stage)
     (stage / "backup.json").write_bytes(canonical({"format": FORMAT, "made_at": now}))
     return facts
 
@@ -96,15 +95,10 @@ def _copy_database(source: Path, target: Path) -> None:
         raise StorageError(f"{source} cannot be copied: {error}") from error
 
 
-def _copy_epoch_keys(home: Home, stage: Path) -> None:
+def _epoch_keys(home: Home, stage: Path) -> list[Path]:
+    """Return the files of the keys that the copied database does not call retired."""
     retired = _retired(stage / home.database_path.name)
-    folder = Home.open(stage, None).epoch_keys.folder
-    for epoch in home.epoch_keys.epochs():
-        if epoch not in retired:
-            make_private_folder(folder)
-            name = f"{epoch}.key"
-            with suppress(FileNotFoundError):  # destroyed since it was listed
-                _copy(home.epoch_keys.folder / name, folder / name)
+    return [home.epoch_keys.folder / f"{epoch}.key" for epoch in home.epoch_keys.epochs() if epoch not in retired]
 
 
 def _copy(source: Path, target: Path) -> None:

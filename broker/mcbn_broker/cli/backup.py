@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from mcbn_broker.audit.heads import parse_signed_head
+from mcbn_broker.audit.heads import parse_signed_point
 from mcbn_broker.backup.errors import BackupError
-from mcbn_broker.backup.restore import Known, Unpacked, known_here, merge, put_in_place, unpacked
+from mcbn_broker.backup.restore import Known, Unpacked, known_here, merge, own_files, put_in_place, unpacked
 from mcbn_broker.backup.snapshot import write_backup
 from mcbn_broker.ceremony.files import read_file
 from mcbn_broker.cli.documents import naming
@@ -17,6 +17,7 @@ from mcbn_broker.cli.opening import now
 from mcbn_broker.cli.options import DataDir, Force, Kek, KekFile, KmsEndpoint, Out
 from mcbn_broker.cli.paths import resolve_data_dir, resolve_kek
 from mcbn_broker.cli.prompts import ask_words, read_passphrase
+from mcbn_broker.cli.termination import ended_by_sigterm
 from mcbn_broker.cli.text import say, say_next, show_facts, warn
 from mcbn_broker.keystore.home import Home
 from mcbn_broker.moments import moment
@@ -54,9 +55,10 @@ def backup(
     """
     home = Home.open(resolve_data_dir(data_dir), None)
     passphrase = read_passphrase(passphrase_file, new=True, of=_OF_BACKUP)
-    facts = write_backup(
-        home, out, passphrase, now=now(), random=os.urandom, epoch_keys=not without_epoch_keys, force=force
-    )
+    with ended_by_sigterm():
+        facts = write_backup(
+            home, out, passphrase, now=now(), random=os.urandom, epoch_keys=not without_epoch_keys, force=force
+        )
     say(f"The backup of {home.identity.name} is {out}: {facts.named}, audit record {facts.head.sequence}.")
     say("The key-encryption key is not in it. Keep it, and the passphrase, apart from this file.")
 
@@ -88,7 +90,7 @@ def restore(
     """Bring a backup back. It starts paused, in a new incarnation; an older one has to be confirmed in words."""
     root, source = resolve_data_dir(data_dir).resolve(), resolve_kek(kek_file, kek, kms_endpoint)
     passphrase = read_passphrase(passphrase_file, new=False, of=_OF_BACKUP)
-    with unpacked(file, root, passphrase, source.load) as found:
+    with ended_by_sigterm(), unpacked(file, root, passphrase, source.load) as found:
         everything = merge([known_here(root, found), *(_read_known(path, found) for path in known or ())])
         _confirm(found, everything, confirm)
         aside = put_in_place(found, root, everything, now=now(), random=os.urandom, replace=replace)
@@ -104,34 +106,37 @@ def _read_known(path: Path, found: Unpacked) -> Known:
         roster = found.home.roster()
         if Envelope.parse(data, limit=limits.MANIFEST_BYTES).payload.get("format") == MANIFEST_FORMAT:
             return Known(AgreedManifest.parse(data, roster).manifest.epoch, ())
-        return Known(0, (parse_signed_head(data, participant=found.home.identity.name, roster=roster),))
+        point = parse_signed_point(data, participant=found.home.identity.name, roster=roster)
+        return Known(point.epoch, (point.head,))
 
 
 def _confirm(found: Unpacked, known: Known, given: str | None) -> None:
     """Show what the backup holds, and have the participant name it in words."""
     facts, identity = found.facts, found.home.identity
-    why = found.why_older(known)
+    why, changed = found.why_older(known), found.why_changed(known)
     shown = [
         ("broker", f"{identity.name} in {identity.network}"),
         ("made", moment(found.made_at)),
         ("audit", f"record {facts.head.sequence}, head {facts.head.hash.hex()}"),
         ("highest manifest", facts.named),
+        *((name, digest) for name, digest in own_files(found.home.root).items() if digest != "none"),
         ("known from elsewhere", _describe(known)),
     ]
     show_facts("The backup", shown, talk=True)
     for one in why:
         warn(f"OLDER THAN WHAT IS KNOWN: {one}")
+    for one in changed:
+        warn(f"CHANGED: {one}")
     if known.epoch > facts.epoch:
         say(
             f"Nothing below epoch {known.epoch} will be released. Accept its bundle again afterwards, if its share is "
             "in the backup; else the participants have to agree on a new epoch."
         )
-    if not why and (known.heads or known.epoch):
-        words = f"restore {facts.named}"
-    else:
-        if not why:
-            warn("nothing is known from elsewhere: ask another participant which epoch is the newest (--known)")
-        words = f"restore {'older' if why else 'unchecked'} {facts.named}"
+    unchecked = not (known.heads or known.epoch)
+    if unchecked:
+        warn("nothing is known from elsewhere: ask another participant which epoch is the newest (--known)")
+    kind = "older " if why else "unchecked " if unchecked else "changed " if changed else ""
+    words = f"restore {kind}{facts.named}"
     if given is None:
         given = ask_words(f'Type "{words}" to go on', option="--confirm")
     if given != words:

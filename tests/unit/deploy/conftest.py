@@ -51,7 +51,7 @@ class Fakes:
     def __post_init__(self) -> None:
         self.rules: list[dict[str, Any]] = []
         (self.folder / "bin").mkdir()
-        self._write_rules()
+        self.answer("value(projectId)", "demo-project\n")
         for name in ("gcloud", "ssh", "mcbn-images"):
             path = self.folder / "bin" / name
             path.write_text(_PROGRAM.format(python=sys.executable, folder=str(self.folder)))

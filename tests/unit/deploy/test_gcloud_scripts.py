@@ -1,5 +1,6 @@
 """The scripts for those without Terraform: what they ask gcloud for, and what they refuse before they ask."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -193,6 +194,21 @@ def test_remove_leaves_a_repository_that_was_not_named(run, fakes):
 def test_what_is_not_there_is_no_failure(run, fakes):
     fakes.answer("delete", err="ERROR: The resource was not found", status=1)
     assert run("remove", *PLACE).returncode == 0
+
+
+def test_remove_says_so_where_it_can_see_nothing(run, fakes, monkeypatch, tmp_path):
+    fakes.rules.clear()
+    fakes.answer("value(projectId)", err="ERROR: project demo-project was not found", status=1)
+    result = run("remove", *PLACE)
+    assert (result.returncode, "nothing was removed" in result.stderr) == (1, True)
+    assert not [call for call in fakes.calls if "delete" in call]
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("bash", "dirname", "basename", "env"):
+        (programs / name).symlink_to(shutil.which(name))
+    monkeypatch.setenv("PATH", str(programs))
+    result = run("remove", *PLACE)
+    assert (result.returncode, "gcloud is not installed" in result.stderr) == (2, True)
 
 
 def test_remove_goes_on_and_names_what_is_left(run, fakes):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tomllib
 
 import pytest
@@ -130,6 +131,77 @@ def test_an_application_cannot_replace_what_is_audited(application, extend, caps
     (spec.parent / "files/__init__.py").write_text("evil")
     assert extend(spec) == ExitCode.INPUT
     assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "usr/lib/python3.11/mcbn_workload.py",
+        "usr/lib/python3.11/mcbn_workload/__init__.py",
+        "usr/local/lib/python3.11/dist-packages/mcbn_workload/key_log.py",
+        "usr/local/lib/python3.11/dist-packages/first.pth",
+        "usr/local/lib/python3.11/dist-packages/sitecustomize.py",
+        "usr/local/lib/python3.11/dist-packages/usercustomize/__init__.py",
+        "etc/ld.so.preload",
+        "etc/ld.so.conf.d/mine.conf",
+        "etc/mcbn/more.toml",
+        "usr/local/lib/python3.11/dist-packages/.wh.mcbn_workload",
+        "usr/local/lib/python3.11/dist-packages/.wh..wh..opq",
+    ],
+)
+def test_an_application_cannot_change_what_the_base_does(application, extend, tmp_path, capsys, place):
+    destination, _, name = place.rpartition("/")
+    spec = application(f'name = "shop"\nfiles = "files"\ndestination = "{destination}"\n')
+    (tmp_path / "application/files" / name).write_text("")
+    assert extend(spec) == ExitCode.INPUT
+    assert re.search("would (change what the base image does|delete a file)", capsys.readouterr().err)
+    assert not (tmp_path / "shop/shop").exists()
+
+
+@pytest.mark.parametrize("name", ["../victim", "{victim}", "a/b", "-x", "."])
+def test_an_images_name_is_no_path(application, extend, tmp_path, name):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "key").touch()
+    assert extend(application(f'name = "{name.format(victim=victim)}"\nfiles = "files"\n')) == ExitCode.USAGE
+    assert (victim / "key").exists()
+
+
+def test_only_an_earlier_image_is_replaced(application, extend, tmp_path, capsys):
+    (tmp_path / "shop/shop").mkdir(parents=True)
+    (tmp_path / "shop/shop/key").touch()
+    assert extend(application()) == ExitCode.USAGE
+    assert "is no image layout" in capsys.readouterr().err
+    assert (tmp_path / "shop/shop/key").exists()
+
+
+@pytest.mark.parametrize("member", ["files", "workload_toml", "requirements"])
+def test_a_specification_takes_nothing_from_elsewhere(application, extend, tmp_path, capsys, member):
+    (tmp_path / "private").mkdir()
+    for elsewhere in (str(tmp_path / "private"), "../private"):
+        assert extend(application(f'name = "shop"\n{member} = "{elsewhere}"\n')) == ExitCode.USAGE
+        assert f"{member} leads out of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--no-binary evil",
+        "-r other.txt",
+        "--index-url https://example",
+        "evil @ https://example/evil.tar.gz",
+        "./evil",
+        "evil==1.0",
+        "evil==1.0 --hash=md5:00",
+        "evil==1.0 ; python_version > '3' --config-settings=x=y --hash=sha256:" + "0" * 64,
+        "evil>=1.0 --hash=sha256:" + "0" * 64,
+    ],
+)
+def test_requirements_are_pins_and_nothing_else(application, tree, tmp_path, capsys, line):
+    spec = application('name = "shop"\nrequirements = "requirements.txt"\n')
+    (tmp_path / "application/requirements.txt").write_text(f"# a lock\n{line}\n")
+    assert tree.run("lock", "--spec", str(spec)) == ExitCode.USAGE
+    assert "is no NAME==VERSION" in capsys.readouterr().err
 
 
 def test_links_are_kept(application, extend, tmp_path):

@@ -6,14 +6,9 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import HealthCheck, settings
 
 from mcbn_protocol.manifest import Manifest
 from mcbn_protocol.roster import Roster
-
-# A busy machine is no failure: no property here is about time.
-settings.register_profile("protocol", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("protocol")
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 

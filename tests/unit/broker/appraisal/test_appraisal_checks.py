@@ -352,7 +352,7 @@ PATHS = sorted(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from(PATHS), JSON), min_size=1, max_size=3), st.booleans())
 def test_whatever_the_claims_are_there_is_a_verdict(
     claims: Any, tdx_claims: Any, judged: Any, mutations: list[tuple[str, Any]], tdx: bool
@@ -376,6 +376,6 @@ def test_whatever_the_claims_are_there_is_a_verdict(
 
 
 @given(JSON.filter(lambda value: isinstance(value, dict)))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_claims_of_any_shape_never_pass(judged: Any, claims: dict[str, Any]) -> None:
     assert not judged(claims).passed

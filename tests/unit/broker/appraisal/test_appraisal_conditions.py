@@ -95,6 +95,9 @@ def test_conditions_of_both_roles_and_of_this_one_must_hold(claims, variant, tmp
         ("assertion.a.map(x, x).map(x, x).map(x, x) == []", "has 3 of all"),
         ("assertion.a == '''x'''", "triple quotes"),
         ("assertion.a == 1 // a comment", "comments"),
+        ("assertion.l.all((int), assertion.l.all((string), true))", "bare name"),
+        ("assertion.l.all(int, assertion.l.size() > 0)", "cannot be an element's name"),
+        ("assertion.l.all(assertion, true)", "cannot be an element's name"),
         ("assertion.l.all(x, ", "it is no CEL"),
     ],
 )

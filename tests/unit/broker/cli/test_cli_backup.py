@@ -4,7 +4,10 @@ import io
 import json
 import os
 import shutil
+import signal
 import stat
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 from mcbn_broker.backup.archive import pack
 from mcbn_broker.backup.envelope import CHUNK_BYTES, OpeningStream, SealingStream
 from mcbn_broker.backup.errors import BackupError
+from mcbn_broker.backup.staging import staging
 from mcbn_broker.ceremony.passphrase import Passphrase
 from mcbn_broker.errors import Refused
 from mcbn_broker.keystore.home import Home
@@ -180,6 +184,81 @@ def test_a_bundle_or_a_head_from_elsewhere_shows_that_a_backup_is_older(world, s
         assert refused.status == 4
         assert why in refused.err
         assert not world.root.exists()
+
+
+async def test_a_release_from_elsewhere_says_which_epoch_it_is_of(world, store, agreed, backup, site):
+    tmp_path = world.root.parent
+    service = world.service(store)
+    release = await world.workload(service, world.open_epoch(store, previous=agreed)).ask()
+    (tmp_path / "release.json").write_bytes(release.to_bytes())
+    await service.aclose()
+    store.close()
+    destroy(world)
+    done = site("restore", backup, "--known", tmp_path / "release.json", "--confirm", words(agreed, "older "))
+    assert done.status == 0, done.err
+    assert "its highest epoch is 1, while epoch 2 is known" in done.err
+    with world.open() as restored:
+        assert restored.terms().manifests == ()
+        assert restored.status().next_share_epoch == 3
+
+
+@pytest.mark.parametrize("name", ["policy.toml", "broker.toml"])
+def test_another_policy_or_other_settings_come_back_only_by_name(world, store, agreed, site, name):
+    tmp_path, edited = world.root.parent, world.root / name
+    if edited.exists():
+        edited.unlink()
+    assert site("backup", "--out", tmp_path / "b").status == 0
+    edited.touch(0o600)
+    edited.write_text("# stricter by now\n")
+    store.close()
+    refused = site("restore", tmp_path / "b", "--replace", "--confirm", words(agreed))
+    assert refused.status == 4
+    assert f"CHANGED: its {name} has the SHA-256 none" in refused.err
+    done = site("restore", tmp_path / "b", "--replace", "--confirm", words(agreed, "changed "))
+    assert done.status == 0, done.err
+
+
+def test_a_broker_that_goes_on_while_somebody_thinks_is_not_replaced(world, agreed, backup, site, monkeypatch):
+
+    def think(*_arguments, **_named):
+        with world.open() as meanwhile:
+            meanwhile.pause("in the meantime")
+        return words(agreed)
+
+    monkeypatch.setattr("mcbn_broker.cli.backup.ask_words", think)
+    refused = site("restore", backup, "--replace")
+    assert (refused.status, "has gone on since" in refused.err) == (4, True)
+    assert not list(world.root.parent.glob("alice.replaced-*"))
+
+
+def test_a_killed_backup_leaves_no_key_and_the_next_run_clears_it_away(world, store, agreed, site, tmp_path):
+    program = (
+        "import os, signal, sys\n"
+        "from mcbn_broker.backup import snapshot\n"
+        "from mcbn_broker.__main__ import main\n"
+        "number = getattr(signal, sys.argv.pop(1))\n"
+        "snapshot.pack = lambda *_: os.kill(os.getpid(), number)\n"
+        "main()\n"
+    )
+    options = ["--out", tmp_path / "b", "--data-dir", world.root, "--passphrase-file", tmp_path / "passphrase"]
+    site("backup", "--out", tmp_path / "first")  # so that the passphrase's file is there
+    for name, status, left in (("SIGTERM", 128 + signal.SIGTERM, 0), ("SIGKILL", -signal.SIGKILL, 1)):
+        killed = subprocess.run(
+            [sys.executable, "-c", program, name, "backup", *map(str, options)], capture_output=True, check=False
+        )
+        assert killed.returncode == status, killed.stderr
+        folders = list(world.root.glob(".backup-*"))
+        assert len(folders) == left
+        assert [path for folder in folders for path in folder.rglob("*.key") if path.name != "release.key"] == []
+    assert site("backup", "--out", tmp_path / "b").status == 0
+    assert list(world.root.glob(".backup-*")) == []
+
+
+def test_a_backup_leaves_another_ones_folder_alone(world, backup, site, tmp_path):
+    with staging(".backup-", world.root) as other:
+        assert site("backup", "--out", tmp_path / "second").status == 0
+        assert other.exists()
+    assert not other.exists()
 
 
 def test_a_backup_of_another_history_is_refused(world, store, agreed, backup, site):
@@ -376,7 +455,7 @@ def test_a_backup_of_a_newer_program_is_refused(world, store, site, tmp_path):
 
 def repack(stage: Path, path: Path) -> None:
     with path.open("wb") as file:
-        pack(stage, SealingStream(file, Passphrase.from_text(WORDS), os.urandom))
+        pack(stage, SealingStream(file, Passphrase.from_text(WORDS), os.urandom), ())
 
 
 def test_after_an_older_restore_the_newest_bundle_is_accepted_again_if_its_share_was_backed_up(
