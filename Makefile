@@ -12,7 +12,7 @@ COVERED_WHOLLY := broker/mcbn_broker/appraisal broker/mcbn_broker/attestation \
     protocol/mcbn_protocol/binding.py protocol/mcbn_protocol/sealing.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo images record compose compose-test test check attacks interop properties fuzz mutants capture bench lock clean environment
+.PHONY: help demo images record compose compose-test test long check attacks interop properties fuzz mutants capture bench lock clean environment
 
 help: ## show these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -29,13 +29,16 @@ record: environment ## note the digests for the example roster, and docs/referen
 	@$(BIN)/mcbn-images record $(ARGS)
 
 # Each run has coverage data of its own, so that two at once in one clone do not mix.
-test: check ## run the checks, then every test, then the coverage floor
+test: check ## run the checks, then the tests but for the long ones, then the coverage floor
 	@data=$$(mktemp -d) || exit 1; trap 'rm -rf "$$data"' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
 	export COVERAGE_FILE="$$data/coverage"; \
-	$(PYTEST) --cov --cov-branch --cov-report= && \
+	$(PYTEST) -m "not long" --cov --cov-branch --cov-report= && \
 	$(BIN)/coverage json --quiet -o "$$data/coverage.json" && \
 	$(BIN)/python tools/check_coverage.py "$$data/coverage.json" 95 $(COVERED) && \
 	$(BIN)/python tools/check_coverage.py "$$data/coverage.json" 100 $(COVERED_WHOLLY)
+
+long: environment ## run the few long tests, which make test leaves out
+	@$(PYTEST) -m long $(ARGS)
 
 check: environment ## lint, format, types, import contracts, lock freshness
 	@$(BIN)/ruff check --quiet

@@ -102,7 +102,7 @@ def test_two_demos_at_once_go_as_expected_and_leave_nothing(temporary: Path) -> 
     ("number", "moment"),
     [
         (signal.SIGTERM, "roster build"),
-        (signal.SIGINT, "Act 3."),
+        pytest.param(signal.SIGINT, "Act 3.", marks=pytest.mark.long),
     ],
 )
 def test_an_interrupted_demo_leaves_no_process_and_no_folder(

@@ -93,6 +93,7 @@ async def test_all_acts_go_as_expected_and_the_report_says_nothing_of_whose_clou
     assert list((folder / "tmp").iterdir()) == []
 
 
+@pytest.mark.long
 async def test_a_vm_that_gets_no_share_fails_the_test_and_everything_is_deleted_all_the_same(
     folder: Path, builder: Builder, capfd: pytest.CaptureFixture[str]
 ) -> None:
