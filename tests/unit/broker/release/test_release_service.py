@@ -1,3 +1,5 @@
+"""The release service on a real store: each numbered step, what it refuses, and what it writes before it answers."""
+
 import asyncio
 import dataclasses
 import sqlite3
