@@ -7,13 +7,11 @@ import sys
 import pytest
 
 WAIT_FOR_SIGTERM = """
-import signal, sys
-def end(*_):
-    print("told to end", flush=True)
-    sys.exit(0)
-signal.signal(signal.SIGTERM, end)
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # so that one before sigwait is not lost
 print("running", flush=True)
-signal.pause()
+signal.sigwait([signal.SIGTERM])
+print("told to end", flush=True)
 """
 
 DEAF = """
