@@ -20,6 +20,14 @@ _EVIDENCE: Final = frozenset(one.name for one in dataclasses.fields(Confidential
     *("kind", "swname", "secboot")
 }
 _MUTUAL_TLS: Final = frozenset(one.name for one in dataclasses.fields(MutualTlsTerms))
+_PLACES: Final = (
+    (_TERMS, "above the first table"),
+    (_ROLE, "in [roles.ROLE]"),
+    (_EVIDENCE, "in [[roles.ROLE.evidence]]"),
+    (_MUTUAL_TLS, "in [mutual_tls]"),
+)
+"""The names of each table, and where it stands in the file."""
+
 _QUOTED: Final = ("project_numbers", "instance_ids")
 
 
@@ -27,7 +35,8 @@ def check_names(terms: Mapping[str, Any]) -> None:
     """Check the names of a terms file, and that long numbers are in quotes; shapes and values are checked elsewhere.
 
     Raises:
-        MalformedError: An unknown name, with the most similar known one; or a number without quotes.
+        MalformedError: An unknown name, with its place in another table or else the most similar one of this table; or
+            a number without quotes.
     """
     _check(terms, _TERMS, "terms")
     _check(_table(terms, "mutual_tls"), _MUTUAL_TLS, "terms.mutual_tls")
@@ -42,9 +51,15 @@ def check_names(terms: Mapping[str, Any]) -> None:
 
 def _check(table: Mapping[str, Any], known: frozenset[str], where: str) -> None:
     for name in sorted(set(table) - known):
-        similar = difflib.get_close_matches(name, sorted(known), n=1)
-        hint = f": did you mean {similar[0]}?" if similar else ""
-        raise MalformedError(f"{where}: unknown member {name!a}{hint}")
+        raise MalformedError(f"{where}: unknown member {name!a}{_hint(name, known)}")
+
+
+def _hint(name: str, known: frozenset[str]) -> str:
+    elsewhere = [place for names, place in _PLACES if name in names]
+    if elsewhere:
+        return f": it belongs {elsewhere[0]}"
+    similar = difflib.get_close_matches(name, sorted(known), n=1)
+    return f": did you mean {similar[0]}?" if similar else ""
 
 
 def _check_quotes(evidence: Mapping[str, Any], where: str) -> None:

@@ -80,6 +80,16 @@ def changed(text, old, new):
     [
         ("valid_days = 30", "valid_days = 30\nunknown = 1", "unknown member"),
         ("lease_seconds = 3600", "lease_second = 3600", "unknown member 'lease_second': did you mean lease_seconds"),
+        (
+            "valid_days = 30",
+            "valid_days = 30\ninsecure_debug = true",
+            r"terms: unknown member 'insecure_debug': it belongs in \[\[roles.ROLE.evidence\]\]",
+        ),
+        (
+            "[roles.client]\n",
+            "[roles.client]\nlease_seconds = 3600\n",
+            "terms.roles.client: unknown member 'lease_seconds': it belongs above the first table",
+        ),
         ("[roles.client]\ninstances", "[roles.client]\ninstance", "terms.roles.client: unknown member 'instance'"),
         ("valid_days = 30", "valid_days = 0", "valid_days"),
         ("valid_days = 30", "valid_days = 30.5", "valid_days"),
