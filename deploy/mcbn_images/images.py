@@ -26,7 +26,8 @@ PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The only variable. Engines set it anyway, to this value; `manifest template` expects it."""
 
 CONFIGURATION: Final = "etc/mcbn/workload.toml"
-DATA: Final = "var/lib/mcbn-broker"
+STATE: Final = "var/lib/mcbn-broker"
+"""Where a volume belongs. The data directory is a folder in it, which a restore can move aside."""
 _PORT: Final = {"client": None, "server": 7443, "broker": 8443}
 
 
@@ -90,7 +91,7 @@ class Builder:
     def _own(self, image: str) -> Tree:
         tree = self.definitions.source(image)
         if image == "broker":
-            tree.add_directory(DATA, mode=0o700, owner=USER)
+            tree.add_directory(STATE, mode=0o700, owner=USER)
         elif image in WORKLOADS:
             tree.add_file(CONFIGURATION, self._workload_toml(image))
             tree.add_file("etc/mcbn/roster.json", self.roster.data)
@@ -112,7 +113,7 @@ class Builder:
         config: dict[str, Any] = {"User": str(USER), "WorkingDir": "/", "Env": [f"PATH={PATH}"]}
         if image == "broker":
             config |= {"Entrypoint": [*PYTHON, "mcbn_broker"], "Cmd": ["serve"], "StopSignal": "SIGTERM"}
-            config["Env"].append(f"MCBN_DATA_DIR=/{DATA}")
+            config["Env"].append(f"MCBN_DATA_DIR=/{STATE}/data")
             config["ExposedPorts"] = {f"{_PORT[image]}/tcp": {}}
         elif image == "simulator":
             config |= {"Entrypoint": [*PYTHON, "mcbn_simulator"], "Cmd": ["--help"]}

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from mcbn_protocol.manifest import AgreedManifest
 from tests.end_to_end.network import DEADLINE_SECONDS, ask, code_of
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +35,9 @@ PREPARE = """\
 set -eu
 mkdir -p /etc/credstore.encrypted /etc/mcbn-broker /var/lib/private
 chmod 0700 /var/lib/private
-cp -R /opt/mcbn/desk/state /var/lib/private/mcbn-broker
+mkdir /var/lib/private/mcbn-broker
+cp -R /opt/mcbn/desk/state /var/lib/private/mcbn-broker/data
+install -m 0600 /opt/mcbn/desk/passphrase /var/lib/private/mcbn-broker/passphrase
 systemd-creds encrypt --with-key=host --name=mcbn-kek /opt/mcbn/desk/kek /etc/credstore.encrypted/mcbn-kek
 cp /opt/mcbn/desk/tls-*.pem /etc/mcbn-broker
 rm -rf /opt/mcbn/desk
@@ -127,7 +130,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def lay_out(scratch: Path, desk, port: int, health: int) -> None:
+def lay_out(scratch: Path, desk, agreed: AgreedManifest, port: int, health: int) -> None:
     """Write what `boot.sh` reads: the broker as it would lie in /opt/mcbn, one participant's desk, and the units."""
     site, units = scratch / "site", scratch / "units"
     (site / "bin").mkdir(parents=True)
@@ -153,7 +156,15 @@ def lay_out(scratch: Path, desk, port: int, health: int) -> None:
     (units / "mcbn-broker.service.d/test.conf").write_text(SERVICE.format(health=f"127.0.0.1:{health}"))
     (units / "mcbn-broker.socket.d").mkdir()
     (units / "mcbn-broker.socket.d/test.conf").write_text(f"[Socket]\nListenStream=\nListenStream=127.0.0.1:{port}\n")
-    (units / "pause.service").write_text(admin_unit("consent", "pause"))
+    passphrase = ("--passphrase-file", "passphrase")
+    words = f'"restore older epoch {agreed.manifest.epoch} {agreed.hash.hex()}"'
+    for name, command in {
+        "pause": ("consent", "pause"),
+        "allow": ("consent", "allow"),
+        "backup": ("backup", "--out", "alice.backup", *passphrase),
+        "restore": ("restore", "alice.backup", "--replace", *passphrase, "--confirm", words),
+    }.items():
+        (units / f"{name}.service").write_text(admin_unit(*command))
 
 
 def admin_unit(*words: str) -> str:
@@ -161,16 +172,16 @@ def admin_unit(*words: str) -> str:
     properties = re.findall(r"--property=(\S+)", (UNITS / "mcbn-broker-admin").read_text())
     lines = ["[Service]", "Type=oneshot", f"ExecStart=/opt/mcbn/bin/mcbn-broker {' '.join(words)}", *properties]
     return "\n".join(
-        [*lines, "Environment=LD_LIBRARY_PATH=/opt/mcbn/python/lib", "StandardError=truncate:/run/pause.log"]
+        [*lines, "Environment=LD_LIBRARY_PATH=/opt/mcbn/python/lib", "StandardError=truncate:/run/admin.log"]
     )
 
 
 @pytest.fixture
-def systemd(may_boot, require_tool, desk, tmp_path):
+def systemd(may_boot, require_tool, network, desk, tmp_path):
     """Boot systemd with the unit installed; give it, and the broker's address."""
     require_tool("openssl")
     port = free_port()
-    lay_out(tmp_path, desk, port, free_port())
+    lay_out(tmp_path, desk, network.agreed, port, free_port())
     unshare = ("--mount", "--pid", "--fork", "--kill-child", "--cgroup", "--uts", "--ipc")
     with cgroup() as groups:
         enter = "".join(f"echo $$ >{group}/cgroup.procs; " for group in groups)
@@ -223,6 +234,26 @@ def test_the_broker_works_under_the_unit(systemd, network):
 
         inside.start("pause.service")
         assert code_of(ask(client, network.fresh_request(client))) == "consent_paused"
+
+
+def test_a_backup_is_made_and_restored_under_the_unit(systemd, network):
+    inside, url = systemd
+    service = "mcbn-broker.service"
+    inside.start(service)
+    inside.start("backup.service")
+    with connect(url) as client:
+        network.released(ask(client, network.fresh_request(client)))
+    inside.run("systemctl", "stop", service)
+
+    inside.start("restore.service")
+    found = inside.run("ls", "/var/lib/private/mcbn-broker").stdout.split()
+    assert [name.rstrip("0123456789") for name in found if name.startswith("data")] == ["data", "data.replaced-"]
+
+    inside.start(service)
+    with connect(url) as client:
+        assert code_of(ask(client, network.fresh_request(client))) == "consent_paused"
+        inside.start("allow.service")
+        network.released(ask(client, network.fresh_request(client)))
 
 
 def test_a_broker_that_hangs_is_started_again(systemd, network):

@@ -106,7 +106,10 @@ def unpacked(
             root.parent.mkdir(parents=True, exist_ok=True)
             stage = stack.enter_context(staging(f".{root.name}.restoring-", root.parent))
         except OSError as error:
-            raise UsageError(f"cannot write beside {root}: {error.strerror}") from error
+            raise UsageError(
+                f"cannot write beside {root}, where a restore is prepared ({error.strerror}): if {root} is a mount "
+                "point, name a folder within it as --data-dir"
+            ) from error
         _unpack(file, stage, passphrase)
         yield _check(stage, load_kek)
 
@@ -229,8 +232,8 @@ def _move(stage: Path, root: Path, aside: str | None) -> Path | None:
         if replaced is not None and not root.exists():
             replaced.rename(root)
         raise UsageError(
-            f"{root} cannot be put in place ({error.strerror}): a mount point cannot be replaced; restore into another "
-            "--data-dir and move its files"
+            f"{root} cannot be put in place ({error.strerror}): a mount point cannot be replaced: name a folder "
+            "within it as --data-dir"
         ) from error
     return replaced
 
