@@ -48,11 +48,6 @@ class SingleLedger:
     def __init__(self, store: Store) -> None:
         self._journal = store.journal
 
-    @contextlib.contextmanager
-    def arriving(self) -> Iterator[None]:
-        """Nothing waits for others here."""
-        yield
-
     async def run(self, work: Callable[[Transaction], T]) -> T:
         """Run one transaction."""
         with self._journal.transaction() as transaction:
@@ -83,6 +78,7 @@ class _Rig:
         )
         self._workloads = Workloads(broker, issuer)
         self._operations = operations
+        self._policy = Policy()
 
     def service(self, ledger: Ledger) -> ReleaseService:
         home = self._store.home
@@ -94,7 +90,7 @@ class _Rig:
             store=self._store,
             ledger=ledger,
             verifier=self._verifier,
-            policy=Policy,
+            policy=lambda: self._policy,
             clock=now,
             random=os.urandom,
             challenge_seconds=120,

@@ -9,6 +9,7 @@ import argparse
 import functools
 import importlib
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +21,10 @@ import typer.main
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from mcbn_broker.api.routes import create_api
+from mcbn_broker.release.service import ReleaseService
+from mcbn_broker.settings import Settings
+from mcbn_broker.telemetry.metrics import Metrics
 from mcbn_protocol.refusals import REFUSAL_CODES
 
 REFERENCE: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -186,6 +191,13 @@ def policy_page() -> str:
     )
 
 
+def openapi_document() -> str:
+    """Return the release API's OpenAPI document, of an application that is described and never asked."""
+    settings = Settings(data_dir=Path("data"), kek_file=Path("kek"))
+    api = create_api(object.__new__(ReleaseService), settings, Metrics())
+    return json.dumps(api.openapi(), indent=2, sort_keys=True) + "\n"
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "errors.md": errors_page,
     "exit-codes.md": exit_codes_page,
@@ -210,7 +222,7 @@ def stale(folder: Path, pages: Mapping[str, str]) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Write the pages; with --check write nothing, and return 1 if one differs."""
-    pages = {name: HEAD + page() for name, page in PAGES.items()}
+    pages = {name: HEAD + page() for name, page in PAGES.items()} | {"openapi.json": openapi_document()}
     if arguments == ["--check"]:
         problems = stale(REFERENCE, pages)
         for problem in problems:

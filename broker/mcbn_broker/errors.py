@@ -89,6 +89,10 @@ class StorageError(BrokerError):
     exit_code = EXIT_CODES["storage"].number
 
 
+class LockedError(StorageError):
+    """Another process, such as the command line, is just writing to the database. Nothing was changed."""
+
+
 class KeystoreError(BrokerError):
     """A key file or the anchor is missing, unreadable, exposed to others, or does not open."""
 

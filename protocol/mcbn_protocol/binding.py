@@ -1,5 +1,6 @@
 """The binding: one hash that ties a challenge, participant, role, manifest and recipient key to a token's nonce."""
 
+import functools
 import re
 from typing import Final
 
@@ -11,6 +12,7 @@ from mcbn_protocol.sealing import PUBLIC_KEY_BYTES, Kem
 
 LABEL: Final = "mcbn/binding/v1"
 AUDIENCE_PREFIX: Final = "mcbn:v1"
+_AGREED_KEPT: Final = 64
 CHALLENGE: Final = re.compile(rf"[A-Za-z0-9_-]{{{CHALLENGE_CHARS - 1}}}[AEIMQUYcgkosw048]")
 """55 base64url characters; the last carries 4 bits of 41 bytes, so that no challenge has a second spelling."""
 
@@ -51,8 +53,14 @@ def binding_hash(
         raise MalformedError(f"a challenge has {CHALLENGE_CHARS} base64url characters")
     if len(recipient_key) != PUBLIC_KEY_BYTES[kem]:
         raise MalformedError(f"a {kem} recipient key has {PUBLIC_KEY_BYTES[kem]} bytes, not {len(recipient_key)}")
-    parts = (LABEL, roster_hash, participant, role.value, manifest_hash, challenge, kem.value, recipient_key)
-    return sha256(b"".join(lp(part) for part in parts))
+    agreed = _agreed(roster_hash, participant, role, manifest_hash)
+    return sha256(agreed + lp(challenge) + lp(kem.value) + lp(recipient_key))
+
+
+@functools.lru_cache(maxsize=_AGREED_KEPT)
+def _agreed(roster_hash: RosterHash, participant: str, role: Role, manifest_hash: ManifestHash) -> bytes:
+    """The part of the hash's input that is the same for all requests under one manifest."""
+    return b"".join(lp(part) for part in (LABEL, roster_hash, participant, role.value, manifest_hash))
 
 
 def nonces(challenge: str, binding: bytes) -> tuple[str, str]:

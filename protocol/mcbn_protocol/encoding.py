@@ -1,6 +1,5 @@
 """The encodings: strict JSON, canonical JSON (RFC 8785), length prefixes, base64url and lower-case hex."""
 
-import base64
 import binascii
 import json
 import re
@@ -18,6 +17,9 @@ JsonObject: TypeAlias = "dict[str, JsonValue]"
 _SAFE_INTEGER: Final = 2**53 - 1
 _SAFE_INTEGER_DIGITS: Final = 17  # with a sign
 _HEX32: Final = re.compile(r"[0-9a-f]{64}")
+_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
+_FROM_URL: Final = bytes.maketrans(b"-_+/=", b"+/!!!")  # what base64url does not have becomes what nobody decodes
+_NO_TRAILING_BITS: Final = {2: "AQgw", 3: "AEIMQUYcgkosw048"}  # RFC 4648 section 3.5, by the last group's characters
 
 
 def u32be(value: int) -> bytes:
@@ -45,7 +47,7 @@ def lp(value: bytes | str) -> bytes:
 
 def b64u_encode(value: bytes) -> str:
     """Return base64url without padding (RFC 4648 section 5)."""
-    return base64.urlsafe_b64encode(value).rstrip(b"=").decode("ascii")
+    return binascii.b2a_base64(value, newline=False).rstrip(b"=").translate(_TO_URL).decode("ascii")
 
 
 def b64u_decode(text: str, *, length: int | None = None) -> bytes:
@@ -55,10 +57,12 @@ def b64u_decode(text: str, *, length: int | None = None) -> bytes:
         MalformedError: Padding, white space, another alphabet, non-zero trailing bits, or another length.
     """
     try:
-        raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        padded = text.encode("ascii").translate(_FROM_URL) + b"=" * (-len(text) % 4)
+        raw = binascii.a2b_base64(padded, strict_mode=True)
     except (ValueError, UnicodeEncodeError) as error:
         raise MalformedError("not base64url without padding") from error
-    if b64u_encode(raw) != text:
+    last_group = len(text) % 4
+    if last_group and text[-1] not in _NO_TRAILING_BITS.get(last_group, ""):
         raise MalformedError("not canonical base64url without padding")
     if length is not None and len(raw) != length:
         raise MalformedError(f"decodes to {len(raw)} bytes where {length} are expected")

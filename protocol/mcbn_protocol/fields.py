@@ -99,10 +99,10 @@ class Fields:
         return tuple(items)
 
     def _choice(self, name: str, value: JsonValue, kind: type[Choice]) -> Choice:
-        known = {one.value: one for one in kind}
-        if not isinstance(value, str) or value not in known:
-            raise self.fail(name, f"must be one of {', '.join(known)}")
-        return known[value]
+        try:
+            return kind(value if isinstance(value, str) else "")
+        except ValueError:
+            raise self.fail(name, f"must be one of {', '.join(kind)}") from None
 
     def integer(self, name: str, *, minimum: int, maximum: int) -> int:
         """Return a required integer (never a bool) from `minimum` to `maximum`."""

@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from starlette.responses import Response
-
+from mcbn_broker.api.http import Answer
 from mcbn_broker.errors import BrokerError, Refused, StorageError
 from mcbn_protocol.errors import MalformedError, ProtocolError, TooLargeError
 from mcbn_protocol.messages import Problem
@@ -24,10 +23,6 @@ _CODES: Final[tuple[tuple[type[Exception], str], ...]] = (
 )
 
 
-class DoorRefused(Refused):
-    """A refusal by the HTTP layer itself, before the release service saw the request."""
-
-
 def reason_of(error: Exception) -> RefusalCode:
     """Return the refusal code under which an error leaves the broker; what is not in the table is `internal`."""
     if isinstance(error, Refused):
@@ -35,16 +30,13 @@ def reason_of(error: Exception) -> RefusalCode:
     return REFUSAL_CODES[next((code for kind, code in _CODES if isinstance(error, kind)), "internal")]
 
 
-def problem(
-    reason: RefusalCode, *, correlation_id: str, refused: Refused | None = None, headers: dict[str, str] | None = None
-) -> Response:
+def problem(reason: RefusalCode, *, correlation_id: str, refused: Refused | None = None) -> Answer:
     """Return the answer for a refusal; its signed part is there if the challenge was valid.
 
     Args:
         reason: The row of the refusal table.
         correlation_id: Finds the full reason in the audit and the log.
         refused: The release service's refusal, if it was the one to refuse.
-        headers: Further headers.
     """
     body = Problem(
         reason=reason,
@@ -52,7 +44,7 @@ def problem(
         correlation_id=correlation_id,
         unverified_refusal=None if refused is None else refused.refusal,
     )
-    answer = Response(body.to_bytes(), status_code=reason.status, media_type=MEDIA_TYPE, headers=headers)
+    answer = Answer(body.to_bytes(), media_type=MEDIA_TYPE, status=reason.status)
     retry_after = refused.retry_after if refused is not None else None
     if reason.status in {429, 503}:
         answer.headers["retry-after"] = str(retry_after or RETRY_AFTER_SECONDS)

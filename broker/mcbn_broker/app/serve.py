@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import signal
@@ -81,6 +82,7 @@ async def _run(settings: Settings, home: Home, store: Store) -> None:
         broker = broker_server(create_api(service, settings, metrics), settings)
         health = health_server(create_health(watch.parts, metrics), settings)
         await watch.look()  # before the key sets are refreshed: else nothing is followed yet, and they wait
+        _keep_what_is_there()
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(job)
@@ -100,6 +102,12 @@ async def _run(settings: Settings, home: Home, store: Store) -> None:
             for task in background:
                 task.cancel()
     logger().info("stopped")
+
+
+def _keep_what_is_there() -> None:
+    """Spare the garbage collector what was made at the start and stays: it would look at it again while releasing."""
+    gc.collect()
+    gc.freeze()
 
 
 @contextlib.asynccontextmanager

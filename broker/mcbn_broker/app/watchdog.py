@@ -10,9 +10,9 @@ from mcbn_broker.release.stores import Ledger, Transaction
 
 
 async def feed_watchdog(ledger: Ledger, environment: Mapping[str, str]) -> None:
-    """Send `WATCHDOG=1` at half of the time that systemd waits, each time after the ledger's thread has answered.
+    """Send `WATCHDOG=1` at half of the time that systemd waits, each time after the ledger has answered.
 
-    So a broker whose event loop or ledger hangs falls silent. A database that refuses is an answer: no restart repairs
+    So a broker whose event loop or commit hangs falls silent. A database that refuses is an answer: no restart repairs
     it, and `/readyz` says so.
     """
     seconds = watchdog_seconds(environment)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from mcbn_broker.attestation.printable import printable
@@ -17,7 +17,7 @@ class _Missing:
 
 MISSING: Final = _Missing()
 _STRINGS: Final = frozenset({str})
-
+_PATHS_KEPT: Final = 256  # the checks name a few dozen, always the same
 
 Words: TypeAlias = str | Callable[[], str]
 """Printable and short. Nearly every claim of nearly every token is as expected, so most are never asked for."""
@@ -40,9 +40,16 @@ class Claims:
     def at(self, path: str) -> object:
         """Return the value at a path, or `MISSING` if it or an object on the way to it is not there."""
         value: object = self._claims
-        for name in path.split("."):
-            value = value.get(name, MISSING) if isinstance(value, dict) else MISSING
+        for name in _steps(path):
+            if not isinstance(value, dict):
+                return MISSING
+            value = value.get(name, MISSING)
         return value
+
+
+@lru_cache(maxsize=_PATHS_KEPT)
+def _steps(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
 
 
 def described(value: object) -> str:

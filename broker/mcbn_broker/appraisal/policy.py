@@ -1,6 +1,8 @@
 """The participant's own `policy.toml`: it narrows what the manifest admits and can widen nothing."""
 
 import tomllib
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
@@ -113,10 +115,18 @@ class Policy(Limits):
 
     def limits(self, role: Role) -> Limits:
         """Return what is within the limits for both roles and also within those for this one."""
-        narrower = self.roles.client if role is Role.CLIENT else self.roles.server
-        return Limits.model_construct(
-            **{name: _within(getattr(self, name), getattr(narrower, name)) for name in Limits.model_fields}
-        )
+        return self.limits_by_role[role]
+
+    @cached_property
+    def limits_by_role(self) -> Mapping[Role, Limits]:
+        """The same for every role, put together once for each policy."""
+        narrower = {Role.CLIENT: self.roles.client, Role.SERVER: self.roles.server}
+        return {
+            role: Limits.model_construct(
+                **{name: _within(getattr(self, name), getattr(one, name)) for name in Limits.model_fields}
+            )
+            for role, one in narrower.items()
+        }
 
 
 def load_policy(path: Path) -> Policy:

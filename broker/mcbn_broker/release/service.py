@@ -153,9 +153,8 @@ class ReleaseService:
         terms = self._terms()
         issued = self._recognise(request, terms)  # step 1
         try:
-            with self._ledger.arriving():
-                proposal = await self._examine(request, issued, terms, now, correlation_id)  # steps 2 to 8
-                settled = await self._settle(proposal)  # step 9
+            proposal = await self._examine(request, issued, terms, now, correlation_id)  # steps 2 to 8
+            settled = await self._settle(proposal)  # step 9
         except Refused as refused:
             self._count(refused)
             raise self._signer.refusal(refused, request, now=now, correlation_id=correlation_id) from refused

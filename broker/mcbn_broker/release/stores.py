@@ -1,7 +1,6 @@
 """What the release service needs from a store."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -71,10 +70,6 @@ class Transaction(Protocol):
 
 class Ledger(Protocol):
     """Runs transactions one after the other, several of them in one durable commit."""
-
-    def arriving(self) -> AbstractContextManager[None]:
-        """Announce that a request is on its way to `run`, worth waiting for a moment."""
-        ...
 
     async def run(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in a transaction and return its result once that is durable. `work` may be run again.

@@ -11,17 +11,21 @@ from typing import Any, Final
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
-from mcbn_broker.errors import StorageError
+from mcbn_broker.errors import LockedError, StorageError
 from mcbn_broker.keystore.files import PRIVATE_FILE, check_private
 from mcbn_broker.storage.prepared import Prepared
 
+_PATIENT: Final = "PRAGMA busy_timeout = 5000"
+_IMPATIENT: Final = "PRAGMA busy_timeout = 0"
 _PRAGMAS: Final = (
-    "PRAGMA busy_timeout = 5000",
+    _PATIENT,
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",  # a commit is on the disk before it returns
     "PRAGMA foreign_keys = ON",
 )
 _BEGIN: Final = "mcbn_begin"
+_WAIT: Final = "mcbn_wait"
+_PRIMARY_CODE: Final = 0xFF  # sqlite.org/rescode.html: the rest of a result code says more of the same error
 
 
 class Database:
@@ -32,18 +36,25 @@ class Database:
         self._path = path
         self._engine = create_engine(URL.create("sqlite", database=str(path)), hide_parameters=True)
         self._reader = self._engine.execution_options(**{_BEGIN: "BEGIN"})
+        self._impatient = self._engine.execution_options(**{_WAIT: False})
         self._glancer: Connection | None = None
         self._glancing = threading.Lock()
         _set_up(self._engine)
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, wait: bool = True) -> Iterator[Connection]:
         """One serialised transaction: it holds the only write lock, and is durable once the block is left.
 
+        Args:
+            wait: Wait up to five seconds for another one, perhaps of another process, to end; else not at all. The
+                block may be entered in one thread and left in another, one after the other.
+
         Raises:
+            LockedError: Another one has not ended; the block was not entered.
             StorageError: Nothing was written.
         """
-        with self._translated(), self._engine.begin() as connection:
+        engine = self._engine if wait else self._impatient
+        with self._translated(), engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -105,6 +116,8 @@ class Database:
         code = getattr(cause, "sqlite_errorcode", None)
         if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
             return self._damaged(str(cause))
+        if code is not None and code & _PRIMARY_CODE == sqlite3.SQLITE_BUSY:
+            return LockedError(f"{self._path} is locked, another process writes to it: nothing was written; try again")
         if code == sqlite3.SQLITE_FULL:
             return StorageError(f"the disk of {self._path} is full: nothing was written; make room")
         return StorageError(f"{self._path} cannot be used: {cause or type(error).__name__}; nothing was written")
@@ -133,4 +146,19 @@ def _set_up(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE"))
+        options = connection.get_execution_options()
+        with _patience(connection, wait=options.get(_WAIT, True)):
+            connection.exec_driver_sql(options.get(_BEGIN, "BEGIN IMMEDIATE"))
+
+
+@contextmanager
+def _patience(connection: Connection, *, wait: bool) -> Iterator[None]:
+    """Wait, or not, for the lock within the block: connections wait, but for this."""
+    if wait:
+        yield
+        return
+    connection.exec_driver_sql(_IMPATIENT)
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql(_PATIENT)

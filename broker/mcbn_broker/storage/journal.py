@@ -32,17 +32,21 @@ class Journal:
         self._seen = 0  # the highest audit sequence that this process knows to have been durable
 
     @contextmanager
-    def transaction(self) -> Iterator[StoreTransaction]:
+    def transaction(self, *, wait: bool = True) -> Iterator[StoreTransaction]:
         """One serialised transaction. Once the block is left it is durable, and the anchor knows of it.
 
         The anchor comes after the commit: so it never claims a record that a crash prevented. It is looked at first
         too, for the file may be exchanged for an older copy at any time, and with it a pause or a used challenge.
 
+        Args:
+            wait: See `Database.write`.
+
         Raises:
+            LockedError: Another transaction has not ended; this one was not begun.
             StorageError: Nothing was written.
             KeystoreError: The anchor cannot follow; what depends on this transaction must not go out.
         """
-        with self._database.write() as connection:
+        with self._database.write(wait=wait) as connection:
             transaction = StoreTransaction(connection, self._terms.read)
             self._check_anchored(transaction)
             yield transaction
@@ -74,7 +78,7 @@ class Journal:
         Raises:
             BrokerError: It cannot be read.
         """
-        seen = self._seen  # before the database, which the ledger's thread moves first
+        seen = self._seen  # before the database, which the ledger moves first
         ((revision, incarnation, sequence),) = self._database.glance(_REVISION)
         self._check_not_older(incarnation, sequence or 0, seen)
         known = self._terms.known(revision, incarnation)

@@ -29,6 +29,9 @@ _OTHERS: Final = Prepared(
 _MINE: Final = (leases.c.role == bindparam("its_role")) & (leases.c.instance_id == bindparam("its_instance_id"))
 _UNTIL: Final = case((leases.c.expires_at > bindparam("until"), leases.c.expires_at), else_=bindparam("until"))
 _EXTEND: Final = Prepared(update(leases).where(_MINE).values(expires_at=_UNTIL))
+_LEASE: Final = Prepared(insert(leases))
+_SPEND: Final = Prepared(insert(challenges_used))
+_RECORD: Final = Prepared(insert(audit))
 
 
 def read_head(connection: Connection) -> ChainHead:
@@ -97,8 +100,7 @@ class StoreTransaction:
         """Note a lease; a VM's longer lease stays."""
         role, instance_id, until = lease.role.value, lease.instance_id, lease.expires_at
         if not _EXTEND.change(self.connection, its_role=role, its_instance_id=instance_id, until=until):
-            row = {"role": role, "instance_id": instance_id, "expires_at": until}
-            self.connection.execute(insert(leases), row)
+            _LEASE.change(self.connection, role=role, instance_id=instance_id, expires_at=until)
 
     def append(self, kind: AuditKind, time: int, members: JsonObject) -> ChainEntry:
         """Append a record to the audit."""
@@ -112,9 +114,9 @@ class StoreTransaction:
         self.connection.execute(update(meta).values(revision=meta.c.revision + 1))
 
     def flush(self) -> None:
-        """Write what was gathered."""
-        if self._spent:
-            used = [{"hash": value, "expires_at": expires_at} for value, expires_at in self._spent.items()]
-            self.connection.execute(insert(challenges_used), used)
-        if self._records:
-            self.connection.execute(insert(audit), self._records)
+        """Write what was gathered since the last time; what goes wrong here ends the transaction."""
+        spent, self._spent = self._spent, {}
+        records, self._records = self._records, []
+        used = [{"hash": value, "expires_at": expires_at} for value, expires_at in spent.items()]
+        _SPEND.change_all(self.connection, used)
+        _RECORD.change_all(self.connection, records)

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from mcbn_broker.api.requests import read_body
+from mcbn_broker.api.http import read_body
 from mcbn_broker.app.listeners import broker_server
 from mcbn_broker.errors import BrokerError
 from mcbn_broker.settings import Settings
@@ -62,7 +61,7 @@ class FakeTransport(asyncio.Transport):
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Reads the body as the real one does."""
     try:
-        body = await read_body(Request(scope, receive), seconds=5)
+        body = await read_body(scope, receive, seconds=5)
         assert len(body) <= 64 * 1024
         status = 200
     except (BrokerError, MalformedError):

@@ -1,5 +1,7 @@
 """Strict JSON, canonical JSON, base64url, hex and length prefixes."""
 
+import base64
+import itertools
 import json
 
 import pytest
@@ -85,6 +87,27 @@ def test_base64url_has_one_spelling(spelling):
 def test_base64url_refuses_every_other_spelling(spelling):
     with pytest.raises(MalformedError, match="base64url"):
         b64u_decode(spelling)
+
+
+def accepts(text: str) -> bool:
+    try:
+        b64u_decode(text)
+    except MalformedError:
+        return False
+    return True
+
+
+def decodes_and_encodes_again(text: str) -> bool:
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        return False
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode() == text
+
+
+def test_every_short_spelling_is_accepted_only_if_encoding_gives_it_again():
+    for spelling in ("".join(one) for length in range(6) for one in itertools.product("AEQgwB-_+=\n", repeat=length)):
+        assert accepts(spelling) == decodes_and_encodes_again(spelling), spelling
 
 
 def test_base64url_of_another_length_is_refused():

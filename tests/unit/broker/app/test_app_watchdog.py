@@ -56,10 +56,12 @@ async def test_a_ledger_that_hangs_is_silence(store, systemd, environment, monke
     entered, opened = threading.Event(), threading.Event()
     real = store.journal._database.write
 
-    def write():
-        entered.set()
-        opened.wait()
-        return real()
+    @contextlib.contextmanager
+    def write(*, wait):
+        with real(wait=wait) as connection:
+            yield connection
+            entered.set()
+            opened.wait()
 
     monkeypatch.setattr(store.journal._database, "write", write)
     async with fed(store, environment):
@@ -72,7 +74,7 @@ async def test_a_ledger_that_hangs_is_silence(store, systemd, environment, monke
 
 
 async def test_a_database_that_refuses_is_an_answer(store, systemd, environment, monkeypatch):
-    def refuse():
+    def refuse(**_):
         raise StorageError("the disk is full")
 
     monkeypatch.setattr(store.journal._database, "write", refuse)

@@ -447,10 +447,10 @@ class FailingConnection:
         self.failing = True
         real = store.journal._database.write
 
-        def write():
+        def write(*, wait):
             if self.failing:
                 raise StorageError("the disk is full: nothing was written")
-            return real()
+            return real(wait=wait)
 
         monkeypatch.setattr(store.journal._database, "write", write)
 
@@ -472,8 +472,8 @@ async def test_a_database_that_may_not_grow_refuses_and_recovers(world, store, a
     real = store.journal._database.write
     limit = {"pages": 1}
 
-    def write():
-        context = real()
+    def write(*, wait):
+        context = real(wait=wait)
 
         class Limited:
             def __enter__(self):

@@ -290,17 +290,17 @@ def test_a_pause_is_written_on_a_full_disk_from_the_reserve(world, store, monkey
     assert reserve.stat().st_blocks * 512 >= RESERVE_BYTES
     real = store.journal._database.write
 
-    def write():
+    def write(*, wait):
         if reserve.exists():
             raise StorageError("the disk is full")
-        return real()
+        return real(wait=wait)
 
     monkeypatch.setattr(store.journal._database, "write", write)
     with pytest.raises(StorageError):
         store.allow()
     assert store.pause("now").state is ConsentState.PAUSED
     assert store.consent().state is ConsentState.PAUSED
-    monkeypatch.setattr(store.journal._database, "write", lambda: (_ for _ in ()).throw(StorageError("full")))
+    monkeypatch.setattr(store.journal._database, "write", lambda **_: (_ for _ in ()).throw(StorageError("full")))
     with pytest.raises(StorageError):
         store.pause("again")
     with world.open():
