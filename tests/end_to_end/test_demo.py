@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(300)
 
 DEMO = (str(Path(sys.executable).with_name("mcbn-simulator")), "demo")
 ACTS = ["release", "channels", "pause", "resume", "debug-image", "wrong-digest"]
-DEADLINE = 180
+DEADLINE = 600
 
 
 @pytest.fixture

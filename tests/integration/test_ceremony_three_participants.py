@@ -15,6 +15,8 @@ from mcbn_broker.ceremony.template import PLACEHOLDER
 from mcbn_protocol.manifest import AgreedManifest
 from mcbn_protocol.roster import Roster
 
+NOT_READY = 3
+
 NAMES = ("alice", "bob", "carol")
 ISSUER = "http://127.0.0.1:8080"
 CERTIFICATE = (Path(__file__).parents[1] / "authority.pem").read_text()
@@ -569,6 +571,19 @@ def test_restored_database_is_loud_and_paused(sites):
     database.write_bytes(backup)
     assert "NEW INCARNATION, CONSENT PAUSED" in alice.run("status", *alice.data).err
     assert alice.status_json()["consent"]["state"] == "paused"
+
+
+def test_consent_is_not_allowed_by_the_command_that_finds_an_older_database(sites):
+    alice = sites["alice"]
+    database = alice.home / "state" / "broker.sqlite3"
+    alice.run("consent", "allow", *alice.data)
+    older = database.read_bytes()
+    alice.run("consent", "pause", *alice.data)
+    database.write_bytes(older)
+    assert "nothing was allowed" in alice.refused("consent", "allow", *alice.data, status=NOT_READY)
+    assert alice.status_json()["consent"]["state"] == "paused"
+    alice.run("consent", "allow", *alice.data)
+    assert alice.status_json()["consent"]["state"] == "allowed"
 
 
 def test_serve_hands_over_its_options(sites, monkeypatch):

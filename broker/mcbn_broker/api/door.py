@@ -20,6 +20,8 @@ from mcbn_protocol.refusals import REFUSAL_CODES, RefusalCode
 
 CORRELATION_HEADER = "x-correlation-id"
 _SERVER_FAULT = 500
+_TOO_OFTEN = "rate_limited"
+_QUIET_SECONDS = 60.0
 
 Respond: TypeAlias = Callable[[bytes, str], Awaitable[Answer]]
 """Answers a body (empty for a GET) under a correlation id."""
@@ -38,6 +40,7 @@ class Door:
         self._count_in_audit = count_in_audit
         self._rate = RateLimit(per_second=settings.rate_per_second, burst=settings.rate_burst, now=time.monotonic)
         self._metrics = metrics
+        self._complained = -_QUIET_SECONDS
         self._body_seconds = settings.body_seconds
         self._bodies = Places(total=settings.connections, each=settings.bodies_per_client)
         self._work = Places(total=settings.in_flight, each=settings.in_flight)
@@ -56,13 +59,19 @@ class Door:
             correlation_id = str(uuid.uuid4())
             structlog.contextvars.bind_contextvars(correlation_id=correlation_id)
             started = time.perf_counter()
+            worth_a_line = True
             try:
                 answer = await self._admit(scope, receive, respond, correlation_id, body=body)
             except Exception as error:  # noqa: BLE001  # the boundary: every error becomes an answer and a log line
-                answer = self._refuse(error, correlation_id)
+                reason = reason_of(error)
+                worth_a_line = self._is_worth_a_line(reason)
+                if worth_a_line:
+                    _log(error, reason)
+                answer = self._refuse(error, reason, correlation_id)
             took = time.perf_counter() - started
             seconds.observe(took)
-            logger().info("request", route=route, status=answer.status, seconds=round(took, 6))
+            if worth_a_line:
+                logger().info("request", route=route, status=answer.status, seconds=round(took, 6))
             answer.headers[CORRELATION_HEADER] = correlation_id
             await answer.send(send)
 
@@ -86,10 +95,18 @@ class Door:
                 raise DoorRefused(REFUSAL_CODES["rate_limited"], detail="too many open bodies", retry_after=1)
             return await read_body(scope, receive, seconds=self._body_seconds)
 
-    def _refuse(self, error: Exception, correlation_id: str) -> Answer:
-        reason = reason_of(error)
+    def _is_worth_a_line(self, reason: RefusalCode) -> bool:
+        """Of the answers to those who ask too often one a minute is logged: a log is no place for strangers to fill."""
+        if reason.code != _TOO_OFTEN:
+            return True
+        now = time.monotonic()
+        if now - self._complained < _QUIET_SECONDS:
+            return False
+        self._complained = now
+        return True
+
+    def _refuse(self, error: Exception, reason: RefusalCode, correlation_id: str) -> Answer:
         self._metrics.refusals.labels(reason.code).inc()
-        _log(error, reason)
         refused = error if isinstance(error, Refused) else None
         if refused is None or isinstance(error, DoorRefused):
             self._count_in_audit(reason.code)

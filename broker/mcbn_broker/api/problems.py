@@ -10,8 +10,8 @@ from mcbn_protocol.refusals import REFUSAL_CODES, RefusalCode
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 5
-_CLOSING: Final = frozenset({"too_large", "timeout", "overloaded"})
-"""After these the connection is closed: the client may still be sending a body that nobody will read."""
+_CLOSING: Final = frozenset({"too_large", "timeout", "overloaded", "rate_limited"})
+"""After these the connection is closed: the client may still be sending what nobody will read, or asks too often."""
 
 _CODES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (TooLargeError, "too_large"),

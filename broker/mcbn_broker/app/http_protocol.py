@@ -1,4 +1,4 @@
-"""HTTP/1.1 with limits: uvicorn's httptools protocol waits for ever, for headers or readers; this one does not."""
+"""HTTP/1.1 with limits: uvicorn's httptools protocol takes in anything and waits for ever; this one does not."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,11 +12,17 @@ _TIMED_OUT: Final = b"408 Request Timeout"
 _HEADERS_TOO_LARGE: Final = b"431 Request Header Fields Too Large"
 
 
-class DeadlineProtocol(HttpToolsProtocol):
-    """Ends a connection whose headers pass 16 KiB, or that is too slow.
+class NotHereError(Exception):
+    """HTTP that a broker's clients never use: the parser stops where it is raised, and the connection ends."""
 
-    Headers, then the body, have to arrive in time, and the client has to read what it asked for in time. Subclass it
-    with `bound_to`; uvicorn makes the instances and passes no arguments of ours.
+
+class DeadlineProtocol(HttpToolsProtocol):
+    """Ends a connection that is too slow, or of whose request all but the body passes 16 KiB.
+
+    Headers, then the body, have to arrive in time, and the client has to read what it asked for in time. A request that
+    is sent before the last one was answered (RFC 9112 section 9.3.2), or that has trailers (section 7.1.2), ends the
+    connection: uvicorn would queue the one and keep the other, however many there are. Subclass it with `bound_to`;
+    uvicorn makes the instances and passes no arguments of ours.
 
     Attributes:
         when_lost: Called once the connection has ended.
@@ -31,7 +37,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         self.when_lost: Callable[[], None] = _nothing
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
-        self._header_bytes = 0
+        self._besides_body = 0  # bytes of this request: headers, chunk sizes, trailers
+        self._in_headers = True
 
     @classmethod
     def bound_to(cls, *, header_seconds: float, body_seconds: float, write_seconds: float) -> type["DeadlineProtocol"]:
@@ -52,26 +59,60 @@ class DeadlineProtocol(HttpToolsProtocol):
         self.when_lost()
 
     def data_received(self, data: bytes) -> None:
-        """Start waiting for the headers of a further request on a kept connection, and count their bytes."""
-        if self._answered():
-            if self._deadline is None:
-                self._wait(self.header_seconds)
-            self._header_bytes += len(data)
+        """Start waiting for the headers of a further request on a kept connection, and count what is no body."""
+        if self._answered() and self._deadline is None:
+            self._wait(self.header_seconds)
+        self._besides_body += len(data)
         super().data_received(data)
-        if self._header_bytes > _HEADER_BYTES:
+        if self._besides_body > _HEADER_BYTES:
             self._end(_HEADERS_TOO_LARGE)
         self._wait_for_reader()
 
+    def on_message_begin(self) -> None:
+        """A request begins, which is none of the last one's business.
+
+        Raises:
+            NotHereError: The last one has not been answered.
+        """
+        if not self._answered():
+            raise NotHereError("pipelining")
+        self._in_headers = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header.
+
+        Raises:
+            NotHereError: It comes after the body.
+        """
+        if not self._in_headers:
+            raise NotHereError("trailers")
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Start waiting for the body."""
-        self._header_bytes = 0
+        self._in_headers = False
         self._wait(self.body_seconds)
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body, whose own limit is the application's, until it has answered."""
+        if not self._answered():
+            self._besides_body -= len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """The request is here."""
+        self._besides_body = 0
         self._stop()
         super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """End the connection, with words only where they would not stand within another request's answer."""
+        if self._answered():
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """Start waiting for the client to read the answer, if the system's own buffers did not take all of it."""

@@ -7,6 +7,7 @@ import typer
 from mcbn_broker.cli.opening import open_keyless_store
 from mcbn_broker.cli.options import DataDir, Output, OutputFormat
 from mcbn_broker.cli.text import emit_json, say_next, show_facts
+from mcbn_broker.errors import NotReadyError
 from mcbn_broker.moments import moment
 from mcbn_broker.release.consent import Consent
 
@@ -29,6 +30,11 @@ def show(*, output: Output = OutputFormat.TABLE, data_dir: DataDir = None) -> No
 def allow(*, reason: Reason = "", output: Output = OutputFormat.TABLE, data_dir: DataDir = None) -> None:
     """Let the broker release. To workloads that pass every check, under the accepted manifest."""
     with open_keyless_store(data_dir) as store:
+        if store.opened.new_incarnation is not None:
+            raise NotReadyError(
+                "nothing was allowed: the database was found changed just now, and consent was paused for it (see "
+                "above); look at mcbn-broker status, and allow again if you agree"
+            )
         _acknowledge(store.allow(reason), output)
         if not store.manifests():
             say_next("no manifest is accepted yet, so nothing is released: mcbn-broker manifest accept bundle.json")

@@ -6,7 +6,8 @@ from typing import Final, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mcbn_protocol import limits
-from mcbn_protocol.encoding import JsonObject, b64u_encode
+from mcbn_protocol.encoding import JsonObject, JsonValue, b64u_encode
+from mcbn_protocol.errors import MalformedError
 from mcbn_protocol.fields import Fields
 from mcbn_protocol.identifiers import RosterHash, check_name
 from mcbn_protocol.messages.broker_signature import verify_broker_signature
@@ -14,6 +15,8 @@ from mcbn_protocol.roster import Roster
 from mcbn_protocol.signatures import Envelope, Label, sign
 
 INCARNATION_BYTES: Final = 16
+_MEMBERS: Final = frozenset({"roster_hash", "participant", "incarnation", "sequence", "head", "issued_at"})
+_TEXT_CHARS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,22 @@ class AuditHead:
             )
         verify_broker_signature(envelope, Label.AUDIT_HEAD, head.participant, roster, "audit head")
         return head
+
+
+def read_unverified_head(value: JsonValue, where: str) -> Envelope:
+    """Read a document that may be a signed audit head, and of which nothing is verified.
+
+    Anybody can send one. So its payload's members are looked at before its canonical form is made, which for 60 KB of
+    nested containers would cost more than all the rest of a request.
+
+    Raises:
+        MalformedError: It has not an audit head's members, or they are longer than those.
+    """
+    payload = value.get("payload") if isinstance(value, dict) else None
+    if not isinstance(payload, dict) or payload.keys() != _MEMBERS or not all(map(_is_short, payload.values())):
+        raise MalformedError(f"{where}: not an audit head")
+    return Envelope.from_json(value, where)
+
+
+def _is_short(value: JsonValue) -> bool:
+    return isinstance(value, int) or (isinstance(value, str) and len(value) <= _TEXT_CHARS)

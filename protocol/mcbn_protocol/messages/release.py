@@ -11,6 +11,7 @@ from mcbn_protocol.binding import CHALLENGE, binding_hash
 from mcbn_protocol.encoding import JsonObject, b64u_encode, canonical, parse_json
 from mcbn_protocol.fields import Fields
 from mcbn_protocol.identifiers import ManifestHash, Role, RosterHash
+from mcbn_protocol.messages.audit_head import read_unverified_head
 from mcbn_protocol.messages.broker_signature import verify_broker_signature
 from mcbn_protocol.reference_values import EvidenceKind
 from mcbn_protocol.roster import Roster
@@ -82,7 +83,7 @@ class ReleaseRequest:
                 unverified_token=token,
                 kem=kem,
                 recipient_key=fields.base64url("recipient_key", length=PUBLIC_KEY_BYTES[kem]),
-                audit_heads=tuple(Envelope.from_json(head, "request.audit_heads") for head in heads),
+                audit_heads=tuple(read_unverified_head(head, "request.audit_heads") for head in heads),
             )
 
 

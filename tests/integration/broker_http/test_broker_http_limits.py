@@ -36,6 +36,23 @@ async def send_chunks(writer: asyncio.StreamWriter, *, total: int) -> int:
     return total
 
 
+async def read_all(reader: asyncio.StreamReader) -> bytes:
+    """Return what comes until the other end hangs up, in peace or not."""
+    received = b""
+    try:
+        while piece := await reader.read(65536):
+            received += piece
+    except ConnectionError:
+        pass
+    return received
+
+
+async def until_gone(running) -> None:
+    async with asyncio.timeout(20):
+        while running.broker.places.taken:  # noqa: ASYNC110  # the count is no event, and a broker needs none
+            await asyncio.sleep(0.01)
+
+
 async def test_good_request_is_answered(start):
     async with start() as running:
         answer = await post(running)
@@ -95,6 +112,50 @@ async def test_headers_without_end_are_refused(start):
         reader, writer = await running.connect()
         writer.write(b"GET /v1/manifest HTTP/1.1\r\nhost: x\r\nx-long: " + b"a" * 40_000)
         assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
+        writer.close()
+
+
+CHUNKED = (
+    b"POST /v1/challenges HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "first", [CHUNKED, b"GET /v1/manifest HTTP/1.1\r\nhost: x\r\n\r\n"], ids=["open body", "whole"]
+)
+async def test_a_request_before_the_last_ones_answer_ends_the_connection(start, first):
+    async with start() as running:
+        running.service.open.clear()
+        reader, writer = await running.connect()
+        writer.write(first + b"2\r\n{}\r\n0\r\n\r\n" * (first == CHUNKED) + b"GET / HTTP/1.1\r\n\r\n" * 10_000)
+        assert await read_all(reader) == b""
+        await until_gone(running)
+        assert len(running.service.asked) <= 1
+        assert running.service.rejected in ([], ["malformed"])
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [b"0\r\n" + b"a: b\r\n" * 10_000, b"0\r\na: " + b"b" * 40_000, b"1;" + b"e" * 40_000, b"0" * 40_000],
+    ids=["trailers", "an endless trailer", "an endless chunk extension", "an endless chunk size"],
+)
+async def test_what_is_no_body_is_not_kept_with_it(start, end):
+    async with start() as running:
+        reader, writer = await running.connect()
+        writer.write(CHUNKED + b"%x\r\n%b\r\n" % (len(CHALLENGE), CHALLENGE) + end)
+        assert b" 200 " not in await read_all(reader)
+        assert running.service.asked == []
+        writer.close()
+
+
+async def test_a_body_in_pieces_of_one_byte_is_read(start):
+    async with start() as running:
+        reader, writer = await running.connect()
+        for _ in range(2):
+            writer.write(CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in CHALLENGE) + b"0\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            await reader.readuntil(b"}")
         writer.close()
 
 
@@ -166,11 +227,15 @@ async def test_overload_is_answered_503_while_health_stays_up(start):
         assert [task.result().status_code for task in held] == [200, 200, 200]
 
 
-async def test_an_address_that_asks_too_often_is_told_to_wait(start):
+async def test_an_address_that_asks_too_often_is_told_to_wait(start, capsys):
     async with start(rate_per_second=0.001, rate_burst=2) as running:
-        codes = [(await post(running)).status_code for _ in range(3)]
-        assert codes == [200, 200, 429]
-        assert running.service.rejected == ["rate_limited"]
+        capsys.readouterr()
+        codes = [(await post(running)).status_code for _ in range(5)]
+        assert codes == [200, 200, 429, 429, 429]
+        assert running.service.rejected == ["rate_limited"] * 3
+    logged = capsys.readouterr().out
+    assert logged.count("rate_limited") == 1, "one line a minute, whoever asks"
+    assert running.metrics.refusals.labels("rate_limited")._value.get() == 3
 
 
 async def test_stopping_finishes_twenty_requests_in_flight(start):

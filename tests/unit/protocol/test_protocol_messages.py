@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcbn_protocol import limits
+from mcbn_protocol import limits, signatures
 from mcbn_protocol.encoding import canonical
 from mcbn_protocol.errors import MalformedError, ProtocolError, RosterError, TooLargeError
 from mcbn_protocol.identifiers import ManifestHash, Role
@@ -116,6 +116,23 @@ def test_a_deep_payload_in_an_audit_head_is_refused(bodies):
     deep = b'{"payload":{"a":' + b"[" * 20_000 + b"]" * 20_000 + b'},"signatures":[]}'
     body = bodies["release-request"].replace(b'"audit_heads":[', b'"audit_heads":[' + deep + b",")
     with pytest.raises(MalformedError):
+        ReleaseRequest.parse(body)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sequence": [1]}, {"sequence": None}, {"head": {"a": "b"}}, {"participant": "a" * 65}, {"more": 1},
+        {"\u00e4" * 1000: [{}]},
+    ],
+)  # fmt: skip
+def test_what_is_no_audit_head_is_refused_before_it_costs_anything(bodies, change, monkeypatch):
+    value = json.loads(bodies["release-request"])
+    (head, *_) = value["audit_heads"]
+    ReleaseRequest.parse(canonical(value | {"audit_heads": [head]}))
+    body = canonical(value | {"audit_heads": [head | {"payload": head["payload"] | change}]})
+    monkeypatch.setattr(signatures, "canonical", None)
+    with pytest.raises(MalformedError, match="audit_heads: not an audit head"):
         ReleaseRequest.parse(body)
 
 
