@@ -35,6 +35,11 @@ EXIT_CODES: Final = {
         "wrong place, or does not open.",
     ),
     "findings": ExitCode(8, "`policy lint` found dangers or warnings. Nothing was changed."),
+    "unavailable": ExitCode(
+        9,
+        "Cloud KMS, or whoever gives credentials for it, did not answer or was overloaded. The same may work later: "
+        "systemd starts the broker again.",
+    ),
 }  # fmt: skip
 """The one table of exit codes: name -> number and meaning."""
 

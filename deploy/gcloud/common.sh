@@ -28,8 +28,9 @@ required() {
 
 check_zone() { [[ $1 =~ ^[a-z]+-[a-z]+[0-9]+-[a-z]$ ]] || wrong "--zone: such as europe-west4-b, not '$1'"; }
 
-# A service account's name is made of it.
+# A service account's name is made of it. The project's own network `default` lets in SSH, RDP and ICMP from everywhere.
 check_name() {
+    [ "$1" != default ] || wrong "--name: another one than that of the project's own network, '$1'"
     [[ $1 =~ ^[a-z][a-z0-9-]{4,20}[a-z0-9]$ ]] || wrong "--name: 6 to 22 lower-case letters, digits and hyphens, not '$1'"
 }
 

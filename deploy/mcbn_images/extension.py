@@ -13,6 +13,7 @@ from mcbn_images.images import CONFIGURATION, exposed_ports
 from mcbn_images.locks import check_debs, check_wheels
 from mcbn_images.oci import Image, root_of
 from mcbn_images.pins import DebPin
+from mcbn_images.reserved import Reserved
 from mcbn_images.rootfs import application_layer
 from mcbn_images.sources import Sources
 from mcbn_images.tree import Entry, Kind, Tree, check_path
@@ -22,14 +23,6 @@ _TEXTS: Final = ("name", "base", "files", "destination", "workload_toml", "requi
 _LISTS: Final = ("packages", "entrypoint", "cmd")
 _PATHS: Final = ("files", "workload_toml", "requirements")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_RESERVED: Final = re.compile(
-    # Code that Python finds before the workload's own, or runs at its start.
-    r"(.*/)?(mcbn_protocol|mcbn_workload)(/.*)?|(.*/)?[^/]*\.pth|(.*/)?(sitecustomize|usercustomize)([./].*)?"
-    r"|usr/lib/python3\.11/.*|usr/lib/python311\.zip"
-    # What the loader reads before every program, and the rest of the workload's configuration.
-    r"|etc/ld\.so\..*|etc/mcbn/.*"
-)
-"""Paths that an application may not have, though the base image has nothing there."""
 DEBS_LOCK: Final = "debs.lock"
 WHEELS_LOCK: Final = "wheels.lock"
 
@@ -156,12 +149,12 @@ def role_of(workload_toml: bytes) -> str:
 
 def _above(below: Mapping[str, Entry], layer: Tree) -> Tree:
     """Leave out of a layer what is below it already, such as a package that both have."""
-    kept = Tree()
+    reserved, kept = Reserved(below), Tree()
     for path, entry in layer.entries.items():
         existing = below.get(path)
         if existing is None or path == CONFIGURATION:
-            if _RESERVED.fullmatch(path) and path != CONFIGURATION:
-                raise InputError(f"/{path} would change what the base image does: put the application elsewhere")
+            if path != CONFIGURATION:
+                reserved.check(path, entry)
             kept.entries[path] = entry
         elif existing != entry and Kind.DIRECTORY not in {existing.kind, entry.kind}:
             raise InputError(f"/{path} is in the base image, with other content: an application may only add files")

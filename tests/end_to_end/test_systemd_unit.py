@@ -228,6 +228,8 @@ def test_the_broker_works_under_the_unit(systemd, network):
     assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
     assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == 0
     assert "0" not in status["Uid"].split()
+    limits = inside.run("cat", f"/proc/{inside.show(service, 'MainPID')}/limits").stdout
+    assert re.search(r"^Max core file size +1 +1 ", limits, re.MULTILINE), limits
 
     with connect(url) as client:
         network.released(ask(client, network.fresh_request(client)))

@@ -1,5 +1,6 @@
 """What the operating system gives this process: enough file descriptors, and no core dump, which would hold shares."""
 
+import contextlib
 import resource
 from typing import Final
 
@@ -9,8 +10,11 @@ OTHER_FILES: Final = 128  # the database, key files, key set fetches, standard s
 
 
 def forbid_core_dumps() -> None:
-    """Set RLIMIT_CORE to 0 for good (getrlimit(2))."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """Set RLIMIT_CORE for good (getrlimit(2)) to 1 byte, or leave it at 0 where no more is allowed."""
+    # Linux, fs/coredump.c: where core_pattern is a pipe to a program, such as systemd-coredump, only a limit of exactly
+    # 1 stops the dump, while 0 is ignored. A file would have to hold a page at least, so 1 byte stops it just as well.
+    with contextlib.suppress(ValueError):  # the hard limit is 0, and only root can raise it
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
 
 
 def room_for_connections(wanted: int) -> int:

@@ -6,6 +6,8 @@ import json
 import resource
 import socket
 import ssl
+import subprocess
+import sys
 
 import httpx
 import pytest
@@ -232,4 +234,17 @@ def test_file_descriptors_are_raised_as_far_as_connections_need_them(limits, cap
 
 def test_core_dumps_are_forbidden(limits):
     process_limits.forbid_core_dumps()
-    assert limits[resource.RLIMIT_CORE] == (0, 0)
+    assert limits[resource.RLIMIT_CORE] == (1, 1)  # 0 would still let a core_pattern that is a pipe have one
+
+
+def test_core_dumps_stay_forbidden_where_the_limit_cannot_be_raised():
+    code = (
+        "import os, resource\n"
+        "from mcbn_broker.app.process_limits import forbid_core_dumps\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
+        "if os.getuid() == 0: os.setresuid(65532, 65532, 65532)\n"
+        "forbid_core_dumps()\n"
+        "print(resource.getrlimit(resource.RLIMIT_CORE))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stdout == "(0, 0)\n", result.stderr

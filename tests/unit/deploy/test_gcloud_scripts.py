@@ -102,6 +102,7 @@ SERVER = ("--role", "server", "--hardware", "TDX")
         ((*VM, *SERVER, *LISTEN, "--tee-cmd", "x"), "unknown: --tee-cmd"),
         ((*VM, *SERVER, *LISTEN, "--name"), "--name needs a value"),
         ((*VM, *SERVER, *LISTEN, "--name", "Frank"), "6 to 22"),
+        ((*VM, *SERVER, *LISTEN, "--name", "default"), "project's own network"),
         ((*VM, *SERVER, *LISTEN, "--zone", "europe"), "such as europe-west4-b"),
     ],
 )
@@ -138,10 +139,70 @@ def test_prepare_for_a_client_opens_nothing(run, fakes):
     assert not [call for call in fakes.calls if "firewall-rules" in call or "routers" in call]
 
 
+OPEN = ("--repository", "mcbn", "--source-range", "203.0.113.10/32")
+OURS = "MCBN, made by deploy/gcloud/prepare"
+
+
+def exists(fakes, kind, name, description):
+    """Let a resource be there already, with a description."""
+    fakes.answer(f"{kind} create {name}", err=f"ERROR: The resource '{name}' already exists", status=1)
+    fakes.answer(f"{kind} describe {name}", description + "\n")
+
+
 def test_prepare_may_run_again(run, fakes):
-    fakes.answer("networks create", err="ERROR: The resource 'mcbn-frank' already exists", status=1)
-    assert run("prepare", *PLACE, "--repository", "mcbn").returncode == 0
+    exists(fakes, "networks", "mcbn-frank", OURS)
+    result = run("prepare", *PLACE, *OPEN)
+    assert result.returncode == 0, result.stderr
     assert fakes.call("subnets", "create")
+    assert not [call for call in fakes.calls if "update" in call]
+
+
+def test_what_prepare_makes_it_knows_again(run, fakes):
+    assert run("prepare", *PLACE, *OPEN).returncode == 0
+    for words in (("networks", "--subnet-mode=custom"), ("firewall-rules", "create")):
+        assert f"--description={OURS}" in fakes.call(*words)
+
+
+def test_a_narrower_range_replaces_the_one_before(run, fakes):
+    exists(fakes, "networks", "mcbn-frank", OURS)
+    exists(fakes, "firewall-rules", "mcbn-frank-channel", OURS)
+    result = run("prepare", *PLACE, *OPEN, "--protocol", "udp", "--port", "7000")
+    assert result.returncode == 0, result.stderr
+    admitted = {"--rules=udp:7000", "--source-ranges=203.0.113.10/32", f"--target-service-accounts={ACCOUNT}"}
+    update = fakes.call("firewall-rules", "update")
+    assert {"mcbn-frank-channel", "--project=demo-project", *admitted} <= set(update)
+
+
+def test_a_rule_that_cannot_be_narrowed_is_a_failure(run, fakes):
+    exists(fakes, "firewall-rules", "mcbn-frank-channel", OURS)
+    fakes.answer("firewall-rules update", err="ERROR: PERMISSION_DENIED", status=1)
+    result = run("prepare", *PLACE, *OPEN)
+    assert (result.returncode, "PERMISSION_DENIED" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("description", ["", "Default network for the project"])
+@pytest.mark.parametrize(("kind", "name"), [("networks", "mcbn-frank"), ("firewall-rules", "mcbn-frank-channel")])
+def test_what_is_somebody_elses_is_not_taken_over(run, fakes, kind, name, description):
+    exists(fakes, kind, name, description)
+    result = run("prepare", *PLACE, *OPEN, "--nat")
+    assert result.returncode == 1
+    assert f"{name} (gcloud compute {kind} describe) is there, but was not made by this program" in result.stderr
+    assert not [call for call in fakes.calls if "update" in call or "routers" in call]
+
+
+def test_a_network_that_cannot_be_looked_at_is_not_taken_over(run, fakes):
+    fakes.answer("networks create", err="ERROR: The resource 'mcbn-frank' already exists", status=1)
+    fakes.answer("networks describe", err="ERROR: PERMISSION_DENIED", status=1)
+    result = run("prepare", *PLACE, *OPEN)
+    assert (result.returncode, "PERMISSION_DENIED" in result.stderr) == (1, True)
+    assert not [call for call in fakes.calls if "subnets" in call]
+
+
+@pytest.mark.parametrize("words", [("prepare", *PLACE, *OPEN), ("remove", *PLACE)])
+def test_the_projects_own_network_is_left_alone(run, fakes, words):
+    result = run(*words, "--name", "default")
+    assert (result.returncode, "project's own network" in result.stderr) == (2, True)
+    assert fakes.calls == []
 
 
 def test_prepare_stops_when_something_cannot_be_made(run, fakes):

@@ -9,7 +9,7 @@ import pytest
 
 from mcbn_images.errors import ExitCode
 from mcbn_images.oci import read_image, root_of
-from tests.unit.images.conftest import deb_of
+from tests.unit.images.conftest import deb_of, wheel_of
 
 TOML = 'role = "server"\nchannel = "dtls12-psk"\n'
 
@@ -39,6 +39,13 @@ def extend(tree, tmp_path):
         return tree.run(*words, *tree.sources)
 
     return run
+
+
+def pin_deb(spec, inputs, data):
+    """Lay a package `tool` into the inputs, and lock it beside a specification."""
+    (inputs / "tool_1.0_all.deb").write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    (spec.parent / "debs.lock").write_text(f"tool 1.0 all pool/main/t/tool/tool_1.0_all.deb {digest} {len(data)}\n")
 
 
 def lock_wheels(spec, tree, image):
@@ -93,9 +100,7 @@ def test_entry_point_and_arguments_can_be_replaced(application, extend, tmp_path
 def test_locked_packages_and_wheels_come_with_their_programs(application, extend, tree, tmp_path):
     spec = application('name = "shop"\npackages = ["tool"]\nrequirements = "requirements.txt"\n')
     data = deb_of("tool", {"usr/bin/tool": (b"tool", 0o755), "usr/share/man/man1/x": (b"", 0o644)})
-    (tree.inputs / "tool_1.0_all.deb").write_bytes(data)
-    digest = hashlib.sha256(data).hexdigest()
-    (spec.parent / "debs.lock").write_text(f"tool 1.0 all pool/main/t/tool/tool_1.0_all.deb {digest} {len(data)}\n")
+    pin_deb(spec, tree.inputs, data)
     lock_wheels(spec, tree, "broker")
     assert extend(spec) == 0
     root = root_of(read_image(tmp_path / "shop/shop"))
@@ -156,6 +161,115 @@ def test_an_application_cannot_change_what_the_base_does(application, extend, tm
     assert extend(spec) == ExitCode.INPUT
     assert re.search("would (change what the base image does|delete a file)", capsys.readouterr().err)
     assert not (tmp_path / "shop/shop").exists()
+
+
+PACKAGES = "usr/local/lib/python3.11/dist-packages"
+LIBRARIES = "usr/lib/x86_64-linux-gnu"
+
+
+@pytest.fixture
+def extend_by(application, extend, tmp_path):
+    """Return a function that extends the base by one file or link, at a path, and gives the exit code."""
+
+    def run(place, link=None):
+        destination, _, name = place.rpartition("/")
+        spec = application(f'name = "shop"\nfiles = "one"\ndestination = "{destination or "x"}"\n')
+        file = tmp_path / "application/one" / name
+        file.parent.mkdir()
+        file.symlink_to(link) if link else file.write_bytes(b"x")
+        return extend(spec)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("usr/bin/pyvenv.cfg", "standard library from elsewhere"),
+        ("usr/pyvenv.cfg", "standard library from elsewhere"),
+        ("opt/shop/pyvenv.cfg", "standard library from elsewhere"),
+        ("usr/bin/python3.11._pth", "standard library from elsewhere"),
+        ("usr/bin/pybuilddir.txt", "standard library from elsewhere"),
+        ("usr/bin/Modules/Setup.local", "standard library from elsewhere"),
+        ("usr/bin/lib/python3.11/os.py", "standard library from elsewhere"),
+        ("usr/bin/lib/python3.11/lib-dynload/_socket.so", "standard library from elsewhere"),
+        ("usr/bin/lib/python311.zip", "standard library from elsewhere"),
+        ("usr/lib/python311.zip", "standard library is the base's"),
+        (f"{PACKAGES}/shop/__init__.pyc", "compiled code"),
+        (f"{PACKAGES}/__pycache__/typing_extensions.cpython-311.pyc", "compiled code"),
+        ("opt/shop/other.pyo", "compiled code"),
+        (f"{PACKAGES}/workload_only/more.py", "workload_only is the base's"),
+        (f"{PACKAGES}/workload_only/__init__.cpython-311-x86_64-linux-gnu.so", "workload_only is the base's"),
+        (f"{PACKAGES}/workload_only.py", "workload_only is the base's"),
+        (f"{PACKAGES}/workload_only.abi3.so", "workload_only is the base's"),
+        (f"{PACKAGES}/workload_only-2.0.dist-info/entry_points.txt", "workload_only-2.0.dist-info is the base's"),
+        (f"{PACKAGES.replace('dist', 'site')}/workload_only/x.py", "workload_only is the base's"),
+        ("usr/lib/python3/dist-packages/workload_only/x.py", "workload_only is the base's"),
+        (f"{LIBRARIES}/glibc-hwcaps/x86-64-v3/libc.so.6", "the loader"),
+        (f"{LIBRARIES}/tls/libc.so.6", "the loader"),
+        (f"{LIBRARIES}/x86_64/libc.so.6", "the loader"),
+        (f"{LIBRARIES}/haswell/avx512_1/libc.so.6", "the loader"),
+        (f"{LIBRARIES}/avx512_1/libc.so.6", "the loader"),
+        ("usr/lib/glibc-hwcaps/x86-64-v2/libc.so.6", "the loader"),
+        ("usr/lib/ssl/openssl.cnf", "OpenSSL"),
+        ("opt/pyca/cryptography/openssl/openssl.cnf", "OpenSSL"),
+        ("opt/pyca/cryptography/openssl/lib64/ossl-modules/legacy.so", "OpenSSL"),
+    ],
+)
+def test_an_application_cannot_stand_before_the_base(extend_by, tmp_path, capsys, place, why):
+    assert extend_by(place) == ExitCode.INPUT
+    found = re.search(r"/(\S+) would change what the base image does: (.*)", capsys.readouterr().err)
+    assert found
+    assert found[1] in place
+    assert why in found[2]
+    assert not (tmp_path / "shop/shop").exists()
+
+
+def test_a_link_leads_around_nothing(application, extend, tmp_path, capsys):
+    lock = application('name = "shop"\npackages = ["tool"]\n')
+    data = deb_of("tool", {"srv/pyca/cryptography/openssl/openssl.cnf": (b"", 0o644)}, links={"opt": "srv"})
+    pin_deb(lock, tmp_path / "inputs", data)
+    assert extend(lock) == ExitCode.INPUT
+    assert "/opt would change what the base image does: as a link" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", [f"{LIBRARIES}/tls", "usr/bin/lib", "opt/pyca", f"{PACKAGES}/workload_only.so"])
+def test_a_link_is_reserved_as_a_file_is(extend_by, capsys, place):
+    assert extend_by(place, link="/srv/other") == ExitCode.INPUT
+    assert f"/{place} would change what the base image does" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "usr/lib/ssl/certs/mine.pem",
+        "usr/bin/tool",
+        f"{PACKAGES}/shop/__init__.py",
+        f"{PACKAGES}/workload_only_too.py",
+        f"{PACKAGES}/workload.so",
+        f"{LIBRARIES}/libshop.so.1",
+        "opt/shop/lib/python3.11/site-packages/workload_only/__init__.py",
+        "opt/shop/openssl.cnf",
+    ],
+)
+def test_an_application_may_add_what_is_its_own(extend_by, tmp_path, place):
+    assert extend_by(place) == 0
+    assert root_of(read_image(tmp_path / "shop/shop"))[place].data == b"x"
+
+
+@pytest.mark.parametrize("source", ["wheel", "package"])
+def test_compiled_code_comes_neither_with_a_wheel_nor_with_a_package(application, extend, tmp_path, capsys, source):
+    cache = "shop/__pycache__/x.cpython-311.pyc"
+    if source == "wheel":
+        spec = application('name = "shop"\nrequirements = "requirements.txt"\n')
+        digest = wheel_of(tmp_path / "inputs/shop-1.0-py3-none-any.whl", {"shop/x.py": b"", cache: b""})
+        (spec.parent / "requirements.txt").write_text(f"shop==1.0 --hash=sha256:{digest}\n")
+        (spec.parent / "wheels.lock").write_text(f"shop 1.0 shop-1.0-py3-none-any.whl {digest}\n")
+    else:
+        spec = application('name = "shop"\npackages = ["tool"]\n')
+        pin_deb(spec, tmp_path / "inputs", deb_of("tool", {f"usr/lib/python3/dist-packages/{cache}": (b"", 0o644)}))
+    assert extend(spec) == ExitCode.INPUT
+    assert "compiled code in place of the source" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["../victim", "{victim}", "a/b", "-x", "."])

@@ -10,9 +10,11 @@ import httpx
 from google.auth.exceptions import TransportError
 from google.auth.transport import Request
 
-from mcbn_broker.keystore.cloud_kms.errors import CloudKmsError
+from mcbn_broker.keystore.cloud_kms.errors import CloudKmsUnavailableError
 
 ANSWER_BYTES: Final = 256 * 1024
+_TOO_MANY_REQUESTS: Final = 429
+_SERVER_ERRORS: Final = range(500, 600)
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,18 @@ class Answer:
 class Exchange(Request):
     """Google-auth's transport over httpx.
 
-    Once the deadline has passed each call ends with a `CloudKmsError`, which google-auth's own retries do not catch.
-    It takes nothing from the environment: a proxy or a CA file named there must not come between broker and KMS.
+    Once the deadline has passed each call ends with a `CloudKmsUnavailableError`, which google-auth's own retries do
+    not catch. It takes nothing from the environment: a proxy or a CA file named there must not come between broker and
+    KMS.
+
+    Attributes:
+        may_pass: Whether the last call failed in a way that may be over later: no answer, 429 or 5xx.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._until = time.monotonic() + seconds
+        self.may_pass = False
 
     def __call__(
         self,
@@ -48,23 +55,28 @@ class Exchange(Request):
 
         Raises:
             TransportError: No answer, or one that is too long; google-auth may try again.
-            CloudKmsError: The deadline has passed.
+            CloudKmsUnavailableError: The deadline has passed.
         """
         left = self._until - time.monotonic()
         if left <= 0:
             raise self._too_late(url)
         seconds = left if timeout is None else min(timeout, left)
+        self.may_pass = True
         try:
-            return asyncio.run(self._within(seconds, url, method, body, headers))
+            answer = asyncio.run(self._within(seconds, url, method, body, headers))
         except TimeoutError as error:
             if seconds == left:
                 raise self._too_late(url) from error
             raise TransportError(f"{_place(url)} does not answer") from error  # type: ignore[no-untyped-call]  # has no types
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            # The others are about the URL or the answer, not about the way there.
+            self.may_pass = isinstance(error, httpx.HTTPError | OSError)
             raise TransportError(f"{_place(url)}: {type(error).__name__}: {error}") from error  # type: ignore[no-untyped-call]  # has no types
+        self.may_pass = answer.status == _TOO_MANY_REQUESTS or answer.status in _SERVER_ERRORS
+        return answer
 
-    def _too_late(self, url: str) -> CloudKmsError:
-        return CloudKmsError(
+    def _too_late(self, url: str) -> CloudKmsUnavailableError:
+        return CloudKmsUnavailableError(
             f"no answer from {_place(url)} within {self._seconds:.0f} seconds: check the network; start again later"
         )
 

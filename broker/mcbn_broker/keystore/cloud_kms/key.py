@@ -16,7 +16,7 @@ from google.auth.credentials import Credentials
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
 
 from mcbn_broker.errors import UsageError
-from mcbn_broker.keystore.cloud_kms.errors import CloudKmsError
+from mcbn_broker.keystore.cloud_kms.errors import CloudKmsError, CloudKmsUnavailableError
 from mcbn_broker.keystore.cloud_kms.exchange import Answer, Exchange
 
 SCHEME: Final = "gcp-kms://"
@@ -103,8 +103,8 @@ class CloudKmsKey:
         try:
             answer = exchange(url, "POST", json.dumps(body).encode(), headers)
         except GoogleAuthError as error:
-            raise CloudKmsError(f"Cloud KMS cannot be reached: {error}; start again once it can") from error
-        return self._members(answer)
+            raise _error(exchange, f"Cloud KMS cannot be reached: {error}; start again once it can") from error
+        return self._members(exchange, answer)
 
     def _authorization(self, exchange: Exchange) -> dict[str, str]:
         """Return the headers that say who we are.
@@ -123,30 +123,35 @@ class CloudKmsKey:
                 f"({error})"
             ) from error
         except RefreshError as error:
-            raise CloudKmsError(
-                "Google gives no access token for these credentials: check that the service account exists and its key "
-                f"was not deleted ({_first_line(error)})"
+            advice = (
+                "start again later"
+                if exchange.may_pass
+                else "check that the service account exists and its key was not deleted"
+            )
+            raise _error(
+                exchange, f"Google gives no access token for these credentials: {advice} ({_first_line(error)})"
             ) from error
         except GoogleAuthError as error:
-            raise CloudKmsError(f"Google's credentials cannot be used: {_first_line(error)}") from error
+            raise _error(exchange, f"Google's credentials cannot be used: {_first_line(error)}") from error
         return headers
 
-    def _members(self, answer: Answer) -> dict[str, Any]:
+    def _members(self, exchange: Exchange, answer: Answer) -> dict[str, Any]:
         try:
             members = json.loads(answer.data)
         except (ValueError, RecursionError):
             members = None
         if answer.status != 200:  # noqa: PLR2004  # OK
-            raise self._refused(answer.status, members)
+            raise self._refused(exchange, answer.status, members)
         if not isinstance(members, dict):
             raise self._damaged("it is no JSON object: does --kms-endpoint lead to Cloud KMS?")
         return members
 
-    def _refused(self, status: int, members: object) -> CloudKmsError:
+    def _refused(self, exchange: Exchange, status: int, members: object) -> CloudKmsError:
         error = members.get("error") if isinstance(members, dict) else None
         word = error.get("status") if isinstance(error, dict) else None
         said = f"{status} {word[:_STATUS_CHARS]}" if isinstance(word, str) else str(status)
-        return CloudKmsError(f"Cloud KMS answered {said} for {self.name}: {_ADVICE.get(status, _LATER)}")
+        advice = _ADVICE.get(status, _LATER if exchange.may_pass else _ANOTHER)
+        return _error(exchange, f"Cloud KMS answered {said} for {self.name}: {advice}")
 
     def _check_name(self, answer: dict[str, Any]) -> None:
         """Check which key was used: that is what the answer's name is for."""
@@ -172,6 +177,7 @@ class CloudKmsKey:
 
 
 _LATER: Final = "it is not available at present; start again later"
+_ANOTHER: Final = "it never answers so: does --kms-endpoint lead to Cloud KMS?"
 _ADVICE: Final = {
     400: "the key is disabled or destroyed, is no symmetric ENCRYPT_DECRYPT key, or did not wrap this broker's key. "
     "Enable the key version, or restore it while it is scheduled for destruction",
@@ -181,6 +187,11 @@ _ADVICE: Final = {
     404: "there is no such key: check --kek",
     429: "the quota of its project is used up; start again later",
 }
+
+
+def _error(exchange: Exchange, text: str) -> CloudKmsError:
+    """Return the kind of error that the last call's failure is."""
+    return CloudKmsUnavailableError(text) if exchange.may_pass else CloudKmsError(text)
 
 
 def _base64(data: bytes) -> str:

@@ -5,6 +5,7 @@ import pytest
 from mcbn_broker import __version__
 from mcbn_broker.cli import status
 from mcbn_broker.errors import EXIT_CODES, AuditError, BrokerError, KeystoreError, StorageError
+from mcbn_broker.keystore.cloud_kms.errors import CloudKmsUnavailableError
 from mcbn_protocol.errors import MalformedError
 
 
@@ -74,6 +75,7 @@ def test_init_refuses_bad_names_and_urls_before_it_makes_anything(command, tmp_p
         (AuditError(7, "its hash is wrong"), "verification"),
         (StorageError("x"), "storage"),
         (KeystoreError("x"), "keys"),
+        (CloudKmsUnavailableError("x"), "unavailable"),
         (MalformedError("x"), "refused"),
     ],
 )

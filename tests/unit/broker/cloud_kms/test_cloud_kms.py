@@ -3,16 +3,18 @@
 import base64
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import google_crc32c
 import pytest
 
-from mcbn_broker.errors import KeystoreError, NotReadyError, UsageError
-from mcbn_broker.keystore.cloud_kms.errors import CloudKmsError
+from mcbn_broker.errors import EXIT_CODES, KeystoreError, NotReadyError, UsageError
+from mcbn_broker.keystore.cloud_kms.errors import CloudKmsError, CloudKmsUnavailableError
 from mcbn_broker.keystore.cloud_kms.exchange import ANSWER_BYTES
 from mcbn_broker.keystore.cloud_kms.key import CloudKmsKey, KeyName
 from mcbn_broker.keystore.cloud_kms.wrapped import create_wrapped, load_wrapped
@@ -235,17 +237,22 @@ STRANGE = {
     "unavailable": ((503, b'{"error": {"status": "UNAVAILABLE"}}'), "503 UNAVAILABLE .*start again later"),
     "internal": ((500, b'{"error": []}'), "500 "),
     "quota": ((429, b'{"error": {"status": "RESOURCE_EXHAUSTED"}}'), "429 RESOURCE_EXHAUSTED .*quota"),
-    "redirect": ((302, b""), "302 "),
+    "redirect": ((302, b""), "302 .*--kms-endpoint"),
     "huge": ((200, b"x" * (ANSWER_BYTES + 1)), "longer than"),
 }
 
 
-@pytest.mark.parametrize(("instead", "why"), STRANGE.values(), ids=STRANGE)
-def test_what_is_no_answer_is_refused_after_one_call(cloud, root, wrapped, instead, why):
-    cloud.instead = instead
+PASSING = {"html error", "unavailable", "internal", "quota"}
+"""What may be over at the next start."""
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_what_is_no_answer_is_refused_after_one_call(cloud, root, wrapped, name):
+    cloud.instead, why = STRANGE[name]
     cloud.calls.clear()
-    with pytest.raises(CloudKmsError, match=why):
+    with pytest.raises(CloudKmsError, match=why) as caught:
         load_wrapped(key_of(cloud), root, ALICE)
+    assert caught.value.exit_code == (9 if name in PASSING else 7)
     assert len([call for call in cloud.calls if call.endswith(":decrypt")]) == 1
 
 
@@ -256,6 +263,7 @@ def test_a_revoked_permission_stops_the_next_start(cloud, root, wrapped):
     cloud.allowed = False
     with pytest.raises(CloudKmsError, match=r"403 PERMISSION_DENIED .*cryptoKeyEncrypterDecrypter") as caught:
         load_wrapped(key_of(cloud), root, ALICE)
+    assert caught.value.exit_code == 7
     assert "CANARY" not in str(caught.value)
 
 
@@ -279,7 +287,23 @@ def test_a_token_that_is_not_accepted(cloud, root, wrapped, monkeypatch):
 
 def test_a_deleted_service_account_gets_no_token(cloud, root, wrapped):
     cloud.token_answer = 400, b'{"error": "invalid_grant", "error_description": "Invalid JWT Signature."}'
-    with pytest.raises(CloudKmsError, match=r"no access token .*invalid_grant"):
+    with pytest.raises(CloudKmsError, match=r"no access token .*key was not deleted .*invalid_grant") as caught:
+        load_wrapped(key_of(cloud), root, ALICE)
+    assert caught.value.exit_code == 7
+
+
+def test_a_token_endpoint_that_is_down_may_be_up_later(cloud, root, wrapped):
+    cloud.token_answer = 503, b"{}"
+    with pytest.raises(CloudKmsUnavailableError, match=r"no access token .*start again later"):
+        load_wrapped(key_of(cloud), root, ALICE)
+
+
+def test_a_token_endpoint_that_nobody_runs_may_be_there_later(cloud, root, wrapped, monkeypatch, unused_tcp_port):
+    file = root.parent / "credentials.json"
+    away = {"token_uri": f"http://127.0.0.1:{unused_tcp_port}/token"}
+    file.write_text(json.dumps(cloud.service_account_file() | away))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    with pytest.raises(CloudKmsUnavailableError, match="ConnectError"):
         load_wrapped(key_of(cloud), root, ALICE)
 
 
@@ -289,19 +313,20 @@ def test_without_credentials_it_says_how_to_get_some(cloud, root, wrapped, monke
     if content is not None:
         file.write_text(content)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
-    with pytest.raises(CloudKmsError, match=r"no Google credentials .*GOOGLE_APPLICATION_CREDENTIALS"):
+    with pytest.raises(CloudKmsError, match=r"no Google credentials .*GOOGLE_APPLICATION_CREDENTIALS") as caught:
         load_wrapped(key_of(cloud), root, ALICE)
+    assert caught.value.exit_code == 7
 
 
 def test_a_service_that_hangs_is_given_up_at_the_deadline(cloud, root, wrapped):
     cloud.hangs.clear()
-    with pytest.raises(CloudKmsError, match=r"no answer from http://127\.0\.0\.1:[0-9]+ within 1 seconds"):
+    with pytest.raises(CloudKmsUnavailableError, match=r"no answer from http://127\.0\.0\.1:[0-9]+ within 1 seconds"):
         load_wrapped(key_of(cloud, seconds=1), root, ALICE)
 
 
 def test_a_service_that_nobody_runs(cloud, root, wrapped, unused_tcp_port):
     nobody = CloudKmsKey(KeyName.parse(URI), f"http://127.0.0.1:{unused_tcp_port}", 20)
-    with pytest.raises(CloudKmsError, match=r"cannot be reached: .*ConnectError"):
+    with pytest.raises(CloudKmsUnavailableError, match=r"cannot be reached: .*ConnectError"):
         load_wrapped(nobody, root, ALICE)
 
 
@@ -351,6 +376,21 @@ def test_a_broker_on_a_vm_uses_the_vms_service_account(cloud, root):
     served = run(root, cloud, "serve", **metadata_server(cloud))
     assert served.returncode == 7
     assert "403 PERMISSION_DENIED" in served.stderr
+    cloud.instead = 503, b""
+    served = run(root, cloud, "serve", **metadata_server(cloud))
+    assert served.returncode == 9
+    assert "503" in served.stderr
+
+
+def test_systemd_starts_the_broker_again_only_where_that_may_help():
+    """The unit's list is of the exit codes that no restart repairs."""
+    unit = (Path(__file__).parents[4] / "deploy/systemd/mcbn-broker.service").read_text()
+    (line,) = re.findall(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE)
+    left_down = {int(number) for number in line.split()}
+    assert CloudKmsError.exit_code in left_down
+    assert (
+        not {CloudKmsUnavailableError.exit_code, EXIT_CODES["failed"].number, EXIT_CODES["storage"].number} & left_down
+    )
 
 
 def _passphrase(root):
