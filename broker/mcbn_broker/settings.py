@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         challenge_seconds: How long a challenge is good for.
         connections: Most connections at once; more are closed as soon as they are made.
         connections_per_client: How many of them one client may have. One client is an IPv4 address or an IPv6 /64, so
-            behind a proxy all are one: raise this, `bodies_per_client` and the rates there. An IPv6 /48 has half of all.
+            behind a proxy all are one: raise this, `bodies_per_client` and the rates there. A /48 has half of all.
         bodies_per_client: Most requests of one client whose bodies are still on their way; more are answered 429.
         in_flight: Most requests at once whose bodies are there; more are answered 503.
         rate_per_second: Requests a second that one client may make in the long run; 0 switches this off.
