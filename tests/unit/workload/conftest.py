@@ -113,6 +113,7 @@ class FakeBroker:
     agreed: AgreedManifest
     signing_key: Ed25519PrivateKey
     share: Share
+    previous: tuple[AgreedManifest, Share] | None = None  # of the epoch before, served until its overlap is over
     lease_seconds: int = LEASE
     refusal: str | None = None
     refusal_key: Ed25519PrivateKey | None = None
@@ -148,7 +149,8 @@ class FakeBroker:
         return self.json(head.sign(self.signing_key).to_bytes())
 
     def _challenge(self, request: httpx.Request) -> httpx.Response:
-        ChallengeRequest.parse(request.content)
+        if self._is_over(ChallengeRequest.parse(request.content).manifest_hash):
+            return self.problem("manifest_not_accepted")
         self.challenges += 1
         raw = hashlib.sha512(f"{self.name} {self.challenges}".encode()).digest()[:41]
         return self.json(Challenge(b64u_encode(raw), int(self.network.time.wall) + 120).to_bytes())
@@ -161,8 +163,17 @@ class FakeBroker:
         envelope = self.change_release(self.release(asked)).sign(self.signing_key)
         return self.json(self.change_envelope(envelope).to_bytes())
 
+    def _is_over(self, manifest_hash: ManifestHash) -> bool:
+        if self.previous is None or self.previous[0].hash != manifest_hash:
+            return False
+        newer = self.agreed.manifest
+        return self.network.time.wall >= newer.valid_from + newer.overlap_seconds
+
     def release(self, asked: ReleaseRequest) -> Release:
-        manifest = self.agreed.manifest
+        agreed, share = self.agreed, self.share
+        if self.previous is not None and self.previous[0].hash == asked.manifest_hash:
+            agreed, share = self.previous
+        manifest = agreed.manifest
         binding = asked.binding(self.network.roster.hash, self.name)
         index = self.network.roster.share_index(self.name)
         info = seal_info(binding, manifest.epoch, index)
@@ -179,7 +190,7 @@ class FakeBroker:
             lease_seconds=self.lease_seconds,
             audit_sequence=len(self.releases),
             audit_hash=bytes(32),
-            sealed_share=seal(asked.kem, asked.recipient_key, info=info, share=self.share),
+            sealed_share=seal(asked.kem, asked.recipient_key, info=info, share=share),
         )
 
     def refuse(self, asked: ReleaseRequest) -> httpx.Response:
@@ -318,9 +329,10 @@ class FakeNetwork:
         return AgreedManifest.parse(bundle.to_bytes(), self.roster)
 
     def open_epoch(self, epoch: int, **changes: Any) -> AgreedManifest:
-        """Let every participant agree on a new epoch, with fresh shares."""
+        """Let every participant agree on a new epoch, with fresh shares. The one before is served as it says."""
         agreed = self.agree(epoch, **changes)
         for name, broker in self.brokers.items():
+            broker.previous = (broker.agreed, broker.share) if broker.agreed.manifest.epoch < epoch else None
             broker.agreed, broker.share = agreed, self.share(name, epoch)
         return agreed
 

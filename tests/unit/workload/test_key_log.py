@@ -194,7 +194,7 @@ async def test_an_image_with_a_key_log_does_not_follow_a_manifest_that_drops_it(
     ring = new_ring()
     await ring.start()
     task = asyncio.create_task(ring.run())
-    let_all_agree(network, 2)
+    let_all_agree(network, 2, valid_from=int(network.time.wall), overlap_seconds=0)
     await network.time.advance(40)
     assert [keys.epoch for keys in ring.epochs] == [1]
     await network.time.advance(60)

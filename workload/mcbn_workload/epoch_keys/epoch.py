@@ -104,8 +104,12 @@ class EpochKeys:
         self._retired_at = min(self._retired_at, at)
 
     def due(self) -> tuple[str, ...]:
-        """Return the participants whose leases are to be renewed."""
-        return tuple(one.participant for one in self.leases if one.remaining(self._clock) <= one.seconds * DUE)
+        """Return the participants whose leases are to be renewed: not those that the epoch does not outlive."""
+        retires_in = self._retired_at - self._clock.wall()
+        left = {one.participant: one.remaining(self._clock) for one in self.leases}
+        return tuple(
+            one.participant for one in self.leases if left[one.participant] <= min(one.seconds * DUE, retires_in)
+        )
 
     def ended(self) -> tuple[str, ...]:
         """Return the participants whose leases have ended."""

@@ -67,7 +67,9 @@ class KeyRing:
         self._lowest = 0  # the highest epoch that was ever live here: none below it is gathered
         self._withheld: ManifestConflictError | None = None
         self._epochs: list[EpochKeys] = []  # ascending
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[tuple[int, str], Row] = {}  # what the brokers last answered, by epoch and participant
+        self._looking = asyncio.Lock()
+        self._awaited = asyncio.Event()  # there is something to gather under, or nothing is live any more
         self._ended: NoKeysError = LeaseEndedError((), "no keys have been gathered yet")
         self.registry: Final = EpochRegistry(lambda: self._epochs, clock)
 
@@ -139,11 +141,17 @@ class KeyRing:
         return self._epochs[-1]
 
     async def run(self) -> None:
-        """Renew, and end what is over, until cancelled. However it ends, the keys are forgotten then."""
+        """Renew, and end what is over, until cancelled. However it ends, the keys are forgotten then.
+
+        Each epoch is renewed by a task of its own, and newer ones are gathered by another, so that a broker that is
+        silent about one epoch costs no other its leases.
+        """
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._renew_for_ever())
                 group.create_task(self._watch())
+                group.create_task(self._follow_for_ever(group))
+                for keys in self._epochs:
+                    group.create_task(self._renew_to_the_end(keys))
         finally:
             self.stop()
 
@@ -166,33 +174,54 @@ class KeyRing:
             if keys.remaining() <= 0:
                 self._end(keys)
 
-    async def _renew_for_ever(self) -> None:
+    async def _renew_to_the_end(self, keys: EpochKeys) -> None:
+        """Renew the leases of one epoch, for as long as it is live: during an overlap the older one's too."""
         failures = 0
-        while True:
-            await self._patience.sleep(self._pause(failures))
-            failures = 0 if await self._renew() else failures + 1
+        while keys in self._epochs:
+            await self._patience.sleep(self._until_renewal(keys, failures))
+            failures = 0 if await self._renew(keys) else failures + 1
 
-    def _pause(self, failures: int) -> float:
-        jitter = self._patience.jitter()
-        lease_seconds = min((one.manifest.lease_seconds for one in self._candidates), default=0)
+    def _until_renewal(self, keys: EpochKeys, failures: int) -> float:
+        jitter, lease_seconds = self._patience.jitter(), keys.agreed.manifest.lease_seconds
         if failures:
             return pace.after_failure(failures, lease_seconds, jitter)
-        if not self._epochs:
-            return pace.RETRY_MIN  # they ended as soon as they were complete, or since
-        return pace.after_success(self._epochs[-1].until_half_life(), lease_seconds, jitter)
+        return pace.after_success(keys.until_half_life(), lease_seconds, jitter)
 
-    async def _renew(self) -> bool:
-        """Follow a newer manifest if there is one, else extend the leases. Returns whether it went well."""
-        try:
-            self._candidates, self._withheld = await self._find(), None
-        except ManifestConflictError as error:
-            self._withheld = error  # the leases run out: whoever signed twice has to say which one it meant
-            _log.error("no lease is renewed: %s", error, extra={"event": error.code})
-            return False
-        newer = self._newer()
-        if newer and await self._try_to_follow(newer):
-            return bool(self._epochs)
-        return bool(self._epochs) and await self._extend(self._epochs[-1])
+    async def _renew(self, keys: EpochKeys) -> bool:
+        """Extend what is due, unless manifests contradict each other. Returns whether it went well."""
+        if keys not in self._epochs or not keys.due():
+            return True
+        return await self._look() and await self._extend(keys)
+
+    async def _follow_for_ever(self, group: asyncio.TaskGroup) -> None:
+        """Gather under newer manifests; while nothing is live, under any from the highest that ever was."""
+        failures = 0
+        while True:
+            if self._epochs:
+                await self._awaited.wait()
+            else:
+                await self._patience.sleep(self._until_attempt(failures))
+                await self._look()
+            if self._withheld is None and (keys := await self._try_to_follow(self._newer())) is not None:
+                group.create_task(self._renew_to_the_end(keys))
+            self._awaited.clear()
+            failures = 0 if self._epochs else failures + 1
+
+    def _until_attempt(self, failures: int) -> float:
+        lease_seconds = min((one.manifest.lease_seconds for one in self._candidates), default=0)
+        return pace.after_failure(max(1, failures), lease_seconds, self._patience.jitter())
+
+    async def _look(self) -> bool:
+        """Ask which manifests there are. Returns False while two of one epoch are: then no lease is renewed."""
+        async with self._looking:
+            try:
+                self._candidates, self._withheld = await self._find(), None
+            except ManifestConflictError as error:
+                self._withheld = error  # the leases run out: whoever signed twice has to say which one it meant
+                _log.error("no lease is renewed: %s", error, extra={"event": error.code})
+            if self._newer():
+                self._awaited.set()
+        return self._withheld is None
 
     def _newer(self) -> list[AgreedManifest]:
         """Return the candidates above what is live, or while nothing is, from the highest that ever was."""
@@ -205,41 +234,49 @@ class KeyRing:
             _announce(found[0])
         return [one for one in found if one.manifest.epoch >= self._lowest]
 
-    async def _try_to_follow(self, candidates: Sequence[AgreedManifest]) -> bool:
+    async def _try_to_follow(self, candidates: Sequence[AgreedManifest]) -> EpochKeys | None:
+        """Gather if there is anything to gather under; return the keys that came of it."""
+        if not candidates:
+            return None
         try:
-            await self._follow(candidates)
+            return await self._follow(candidates)
         except (NoKeysError, ConfigurationError) as error:
-            _log.warning("%s", error, extra={"event": "gather_incomplete", "code": error.code})
-            return False
-        return True
+            kept = f"; the keys of epoch {self._epochs[-1].epoch} stay" if self._epochs else ""
+            epoch = candidates[0].manifest.epoch
+            extra = {"event": "gather_incomplete", "code": error.code, "epoch": epoch}
+            _log.warning("no keys of epoch %d yet%s: %s", epoch, kept, error, extra=extra)
+            return None
 
-    async def _follow(self, candidates: Sequence[AgreedManifest]) -> None:
+    async def _follow(self, candidates: Sequence[AgreedManifest]) -> EpochKeys:
         """Gather under the first of these, from the highest down, that the brokers release under.
+
+        Args:
+            candidates: At least one.
 
         Raises:
             NoKeysError: They release under none: what is wrong with the highest.
             ConfigurationError: Likewise; this image cannot follow it.
         """
-        failure: NoKeysError | ConfigurationError | None = None
+        failures: list[NoKeysError | ConfigurationError] = []
         for agreed in candidates:
             try:
-                self._adopt(await self._derive(await self._gather_all(agreed)))
+                keys = await self._derive(await self._gather_all(agreed))
+                self._adopt(keys)
             except (NoKeysError, ConfigurationError) as error:
-                failure = failure or error
+                failures.append(error)
             else:
-                return
-        if failure is not None:
-            raise failure
+                return keys
+        raise failures[0]
 
     async def _extend(self, keys: EpochKeys) -> bool:
         def progress(row: Row, outcome: Outcome) -> None:
-            self._rows[row.participant] = row
+            self._rows[keys.epoch, row.participant] = row
             if isinstance(outcome, Released):
                 keys.extend([outcome.lease])
 
         gathering = await self._source.gather(keys.agreed, keys.due(), progress)
         if keys not in self._epochs:
-            return False  # it ended while the brokers were asked: gather anew
+            return False  # it ended while the brokers were asked
         missing = [row for row in gathering.rows if not row.complete]
         _log.log(
             logging.WARNING if missing else logging.INFO,
@@ -257,7 +294,7 @@ class KeyRing:
 
     async def _gather_all(self, agreed: AgreedManifest) -> Gathering:
         def progress(row: Row, _outcome: Outcome) -> None:
-            self._rows[row.participant] = row
+            self._rows[agreed.manifest.epoch, row.participant] = row
 
         return await self._source.gather(agreed, self._participants, progress)
 
@@ -273,6 +310,8 @@ class KeyRing:
         for previous in self._epochs:
             previous.retire(manifest.valid_from + manifest.overlap_seconds)
         self._epochs.append(keys)
+        held = {one.epoch for one in self._epochs}
+        self._rows = {key: row for key, row in self._rows.items() if key[0] in held}
         self._lowest = max(self._lowest, keys.epoch)
         _log.info(
             "keys of epoch %d are complete",
@@ -292,6 +331,8 @@ class KeyRing:
         """Forget an epoch's key and end its channels, saying whose lease it was."""
         error = LeaseEndedError(keys.ended(), self._why(keys))
         self._epochs.remove(keys)
+        if not self._epochs:
+            self._awaited.set()
         keys.forget()
         self._ended = error
         channels = self.registry.abort_epoch(keys.identity, error)
@@ -310,16 +351,16 @@ class KeyRing:
         names = keys.ended()
         if not names:
             return f"epoch {keys.epoch} has ended: the participants agreed on a newer manifest"
-        reasons = self._reasons(names)
+        reasons = self._reasons(keys.epoch, names)
         return f"epoch {keys.epoch} has ended with the lease of {', '.join(names)}: {reasons}"
 
-    def _reasons(self, names: Iterable[str]) -> str:
+    def _reasons(self, epoch: int, names: Iterable[str]) -> str:
         if self._withheld is not None:
             return f"no lease is renewed, because {self._withheld}"
-        return "; ".join(self._why_not(name) for name in names)
+        return "; ".join(self._why_not(epoch, name) for name in names)
 
-    def _why_not(self, name: str) -> str:
-        row = self._rows.get(name)
+    def _why_not(self, epoch: int, name: str) -> str:
+        row = self._rows.get((epoch, name))
         return f"{name} gave no new lease in time" if row is None or row.complete else row.text
 
 

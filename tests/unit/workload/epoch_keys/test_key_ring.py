@@ -293,7 +293,8 @@ async def test_a_third_epoch_ends_the_first_and_does_not_prolong_it(network, new
         (first,) = ring.epochs
         for epoch, overlap in ((2, LONG), (3, LONG)):
             network.open_epoch(epoch, overlap_seconds=overlap, valid_from=int(network.time.wall), lease_seconds=LONG)
-            await ring._renew()
+            await ring._look()
+            await ring._follow(ring._newer())
         assert [keys.epoch for keys in ring.epochs] == [2, 3]
         assert first.psk is None
         assert ring.lookup(first.identity.encode()) is None
@@ -313,7 +314,7 @@ async def test_a_gathering_that_is_over_when_it_is_complete_is_no_tight_loop(net
     await network.time.advance(60)
     assert network.brokers["bob"].challenges <= 32
     assert ring.epochs == ()
-    assert ring._pause(0) >= RETRY_MIN
+    assert ring._until_attempt(0) >= RETRY_MIN
 
 
 async def test_a_manifest_without_this_images_channel_is_not_followed(network):
