@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 from mcbn_protocol.identifiers import Role
 from mcbn_protocol.manifest import AgreedManifest, ChannelKind
@@ -16,11 +16,12 @@ from mcbn_workload.brokers.addresses import Connector
 from mcbn_workload.brokers.gatherer import Gatherer
 from mcbn_workload.brokers.leases import Clock
 from mcbn_workload.brokers.quorum import Patience
+from mcbn_workload.channels.attempts import newest_first
 from mcbn_workload.channels.datagram_listener import DatagramServer, serve_datagram_channels
 from mcbn_workload.channels.datagrams import DatagramChannel, open_datagram_channel
 from mcbn_workload.channels.listener import ChannelServer, serve_channels
 from mcbn_workload.channels.psk import Watch
-from mcbn_workload.channels.registry import Limits
+from mcbn_workload.channels.registry import ChannelRegistry, Guard, Limits
 from mcbn_workload.channels.streams import Channel, open_channel
 from mcbn_workload.epoch_keys.engines import psk_engines
 from mcbn_workload.epoch_keys.mutual_tls import MutualTlsOpener
@@ -159,13 +160,9 @@ async def connect(settings: SettingsOrPath, *, keys: KeyRing | None = None) -> A
     host, port = require(settings.operator.connect, "MCBN_CONNECT")
     async with AsyncExitStack() as stack:
         ring = await _keys(stack, keys, settings)
-        channel = await open_channel(
-            host,
-            port,
-            ring.client_engine,
-            guard=ring.guard,
-            registry=ring.registry,
-            limits=channel_limits(settings),
+        owned = _owned(ring, settings)
+        channel = await newest_first(
+            lambda factory: open_channel(host, port, factory, **owned), ring.client_engine, ring.older_client_engine
         )
         yield await stack.enter_async_context(channel)
 
@@ -197,9 +194,7 @@ async def listen(
                 port,
                 ring.server_engines(),
                 handler,
-                guard=ring.guard,
-                registry=ring.registry,
-                limits=channel_limits(settings),
+                **_owned(ring, settings),
             )
         )
 
@@ -213,13 +208,11 @@ async def connect_datagrams(settings: SettingsOrPath, *, keys: KeyRing | None = 
     host, port = require(settings.operator.connect, "MCBN_CONNECT")
     async with AsyncExitStack() as stack:
         ring = await _keys(stack, keys, settings)
-        channel = await open_datagram_channel(
-            host,
-            port,
+        owned = _owned(ring, settings)
+        channel = await newest_first(
+            lambda factory: open_datagram_channel(host, port, factory, **owned),
             ring.datagram_client_engine,
-            guard=ring.guard,
-            registry=ring.registry,
-            limits=channel_limits(settings),
+            ring.older_datagram_client_engine,
         )
         yield await stack.enter_async_context(channel)
 
@@ -241,11 +234,19 @@ async def listen_datagrams(
                 port,
                 ring.acceptor(),
                 handler,
-                guard=ring.guard,
-                registry=ring.registry,
-                limits=channel_limits(settings),
+                **_owned(ring, settings),
             )
         )
+
+
+class _Owned(TypedDict):
+    guard: Guard
+    registry: ChannelRegistry
+    limits: Limits
+
+
+def _owned(ring: KeyRing, settings: Settings) -> _Owned:
+    return {"guard": ring.guard, "registry": ring.registry, "limits": channel_limits(settings)}
 
 
 def _require_transport(settings: Settings, *, datagrams: bool) -> None:

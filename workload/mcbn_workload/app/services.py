@@ -84,9 +84,23 @@ def _client_end(
     limits = channel_limits(settings)
     if settings.channel in DATAGRAM_CHANNELS:
         return connect_datagram_tunnel(
-            address, far_end, keys.datagram_client_engine, guard=keys.guard, registry=keys.registry, limits=limits
+            address,
+            far_end,
+            keys.datagram_client_engine,
+            guard=keys.guard,
+            registry=keys.registry,
+            limits=limits,
+            older=keys.older_datagram_client_engine,
         )
-    return connect_tunnel(address, far_end, keys.client_engine, guard=keys.guard, registry=keys.registry, limits=limits)
+    return connect_tunnel(
+        address,
+        far_end,
+        keys.client_engine,
+        guard=keys.guard,
+        registry=keys.registry,
+        limits=limits,
+        older=keys.older_client_engine,
+    )
 
 
 class _Tunnel(Protocol):

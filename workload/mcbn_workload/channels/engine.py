@@ -128,3 +128,9 @@ EngineFactory = Callable[[], Engine]
 
 DatagramEngineFactory = Callable[[], DatagramEngine]
 """The same for a client's channels over datagrams."""
+
+OlderEngine = Callable[[], Engine | None]
+"""Makes the engine of a client's second attempt, under an older key; None where no such key is live."""
+
+OlderDatagramEngine = Callable[[], DatagramEngine | None]
+"""The same for a client's channels over datagrams."""

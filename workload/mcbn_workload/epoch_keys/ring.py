@@ -128,6 +128,18 @@ class KeyRing:
         """Return the same for a channel over datagrams."""
         return cast("DatagramEngine", self.client_engine())
 
+    def older_client_engine(self) -> Engine | None:
+        """Return the engine of a second attempt, for a far end that does not hold the newest key yet.
+
+        It is under the epoch before, while that is live and its overlap is not over; else None.
+        """
+        older = (keys for keys in reversed(self._epochs[:-1]) if keys.remaining() > 0)
+        return next((keys.client_engine() for keys in older), None)
+
+    def older_datagram_client_engine(self) -> DatagramEngine | None:
+        """Return the same for a channel over datagrams."""
+        return cast("DatagramEngine | None", self.older_client_engine())
+
     async def start(self) -> EpochKeys:
         """Find the manifest and gather all shares, once.
 

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
+from mcbn_workload.channels.attempts import newest_first, none_older
 from mcbn_workload.channels.datagram_listener import DatagramServer, serve_datagram_channels
 from mcbn_workload.channels.datagrams import DatagramChannel, open_datagram_channel
-from mcbn_workload.channels.engine import Acceptor, DatagramEngineFactory
+from mcbn_workload.channels.engine import Acceptor, DatagramEngineFactory, OlderDatagramEngine
 from mcbn_workload.channels.errors import ChannelClosedError, ChannelLimitError, forget_frames
 from mcbn_workload.channels.registry import ChannelRegistry, Guard, Limits
 from mcbn_workload.channels.throttle import Throttle
@@ -210,6 +211,7 @@ class DatagramTunnelClient:
         guard: Guard,
         registry: ChannelRegistry,
         limits: Limits,
+        older: OlderDatagramEngine,
     ) -> None:
         self._far_end = far_end
         self._engine_factory = engine_factory
@@ -217,6 +219,7 @@ class DatagramTunnelClient:
         self._guard = guard
         self._registry = registry
         self._limits = limits
+        self._older = older
         self._plain = _PlainSocket(self._on_datagram)
         self._peers: dict[Address, _Peer] = {}
         self._stopping = False
@@ -294,15 +297,19 @@ class DatagramTunnelClient:
     async def _open_channel(self) -> DatagramChannel:
         host, port = self._far_end
         try:
-            return await open_datagram_channel(
-                host, port, self._engine_factory, guard=self._guard, registry=self._registry, limits=self._limits
-            )
+            return await newest_first(self._attempt, self._engine_factory, self._older)
         except WorkloadError as error:
             self.stats.ended[error.code] += 1
             if (held_back := self._failures.admit()) is not None:  # each datagram of the application tries again
                 more = f" ({held_back} more since the last such line)" if held_back else ""
                 _log.warning("no channel to %s:%d: %s%s", host, port, error, more, extra={"code": error.code})
             raise
+
+    async def _attempt(self, engine_factory: DatagramEngineFactory) -> DatagramChannel:
+        host, port = self._far_end
+        return await open_datagram_channel(
+            host, port, engine_factory, guard=self._guard, registry=self._registry, limits=self._limits
+        )
 
 
 @asynccontextmanager
@@ -314,8 +321,11 @@ async def connect_datagram_tunnel(
     guard: Guard,
     registry: ChannelRegistry,
     limits: Limits | None = None,
+    older: OlderDatagramEngine = none_older,
 ) -> AsyncIterator[DatagramTunnelClient]:
     """Take the application's datagrams, and forward each peer's through a channel of its own, while the block runs.
+
+    Where the far end does not take the key of `engine_factory`, `older` is tried; see `newest_first`.
 
     Raises:
         ConfigurationError: an address cannot be used.
@@ -323,7 +333,7 @@ async def connect_datagram_tunnel(
     failure: Exception | None = None
     async with asyncio.TaskGroup() as group:
         tunnel = DatagramTunnelClient(
-            far_end, engine_factory, group, guard=guard, registry=registry, limits=limits or Limits()
+            far_end, engine_factory, group, guard=guard, registry=registry, limits=limits or Limits(), older=older
         )
         try:
             await tunnel.start(_udp(listen))

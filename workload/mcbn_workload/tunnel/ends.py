@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from mcbn_workload.channels.engine import EngineFactory
+from mcbn_workload.channels.attempts import newest_first, none_older
+from mcbn_workload.channels.engine import EngineFactory, OlderEngine
 from mcbn_workload.channels.errors import forget_frames
 from mcbn_workload.channels.listener import ChannelServer, serve_channels
 from mcbn_workload.channels.registry import ChannelRegistry, Guard, Limits
@@ -88,6 +89,7 @@ class TunnelClient:
         guard: Guard,
         registry: ChannelRegistry,
         limits: Limits,
+        older: OlderEngine,
     ) -> None:
         self._far_end = far_end
         self._engine_factory = engine_factory
@@ -95,6 +97,7 @@ class TunnelClient:
         self._guard = guard
         self._registry = registry
         self._limits = limits
+        self._older = older
         self._listener: PlainListener | None = None
         self._open: dict[PlainStream, asyncio.Task[None]] = {}
         self._stopping = False
@@ -151,13 +154,17 @@ class TunnelClient:
     async def _open_channel(self) -> Channel:
         host, port = self._far_end
         try:
-            return await open_channel(
-                host, port, self._engine_factory, guard=self._guard, registry=self._registry, limits=self._limits
-            )
+            return await newest_first(self._attempt, self._engine_factory, self._older)
         except WorkloadError as error:
             self.stats.ended[error.code] += 1
             _log.warning("no channel to %s:%d: %s", host, port, error, extra={"code": error.code})
             raise
+
+    async def _attempt(self, engine_factory: EngineFactory) -> Channel:
+        host, port = self._far_end
+        return await open_channel(
+            host, port, engine_factory, guard=self._guard, registry=self._registry, limits=self._limits
+        )
 
 
 @asynccontextmanager
@@ -169,15 +176,20 @@ async def connect_tunnel(
     guard: Guard,
     registry: ChannelRegistry,
     limits: Limits | None = None,
+    older: OlderEngine = none_older,
 ) -> AsyncIterator[TunnelClient]:
     """Accept the application's connections and forward each through a channel of its own, while the block runs.
+
+    Where the far end does not take the key of `engine_factory`, `older` is tried; see `newest_first`.
 
     Raises:
         ConfigurationError: the address cannot be used.
     """
     failure: Exception | None = None
     async with asyncio.TaskGroup() as group:
-        tunnel = TunnelClient(far_end, engine_factory, group, guard=guard, registry=registry, limits=limits or Limits())
+        tunnel = TunnelClient(
+            far_end, engine_factory, group, guard=guard, registry=registry, limits=limits or Limits(), older=older
+        )
         try:
             await tunnel.start(listen)
             yield tunnel
