@@ -277,7 +277,7 @@ class DatagramChannel:
             except WorkloadError as error:
                 self.abort(error)
         if self._reason is not None:
-            raise self._reason
+            raise self._reason.with_traceback(None)  # raised each time: its frames must not add up
 
     def _end(self, reason: WorkloadError) -> None:
         if self._reason is not None:

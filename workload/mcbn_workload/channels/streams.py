@@ -248,14 +248,14 @@ class Channel:
 
     def _require_live(self) -> None:
         if self.reason is not None:
-            raise self.reason
+            raise self.reason.with_traceback(None)  # raised each time: its frames must not add up
         try:
             self._guard(self.identity)
         except WorkloadError as error:
             self.abort(error)
             raise
         if self.reason is not None:  # the guard ended this channel, but not those of another epoch
-            raise self.reason
+            raise self.reason.with_traceback(None)  # raised each time: its frames must not add up
 
     def _require_connected(self) -> None:
         self._require_live()

@@ -81,7 +81,7 @@ class PlainStream:
         if self.reason is None and self.wire.error is not None:
             self.reason = PlaintextError(f"the application's connection failed: {self.wire.error}")
         if self.reason is not None:
-            raise self.reason
+            raise self.reason.with_traceback(None)  # raised each time: its frames must not add up
 
     def _require_connected(self) -> None:
         self._require_sound()
