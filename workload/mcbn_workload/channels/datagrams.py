@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, cast
 
+from mcbn_workload.channels.ended_engine import EndedEngine
 from mcbn_workload.channels.engine import DatagramEngine, DatagramEngineFactory, Negotiated
 from mcbn_workload.channels.errors import ChannelClosedError, ChannelError, PeerUnreachableError
 from mcbn_workload.channels.registry import ChannelRegistry, Guard, Limits
@@ -29,7 +30,7 @@ class DatagramChannel:
 
     Every failure, also an `abort` from elsewhere, is raised by the calls that wait and by all later ones, and stays in
     `reason`. A channel without a datagram either way for `Limits.idle_seconds` ends: over datagrams a peer that has
-    gone may leave no other trace, since its close_notify may be lost.
+    gone may leave no other trace, since its close_notify may be lost. A channel that has ended holds no key any more.
 
     Attributes:
         dropped: How many datagrams arrived that nobody took in time.
@@ -46,7 +47,7 @@ class DatagramChannel:
         registry: ChannelRegistry,
         ended: Callable[["DatagramChannel"], None],
     ) -> None:
-        self._engine = engine
+        self._engine: DatagramEngine = engine
         self._transmit = transmit
         self._limits = limits
         self._guard = guard
@@ -288,6 +289,7 @@ class DatagramChannel:
         except ChannelError as error:
             _log.debug("%s is not told that the channel ends: %s", self.peer, error)
         self._flush()
+        self._engine = EndedEngine(self._engine.negotiated)
         for timer in (self._retransmit, self._idle):
             if timer is not None:
                 timer.cancel()
