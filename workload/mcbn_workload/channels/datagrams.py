@@ -351,16 +351,17 @@ async def open_datagram_channel(
     """Open a socket of its own to the far end, and authenticate it.
 
     Raises:
-        PeerUnreachableError: nothing listens there.
+        PeerUnreachableError: nothing listens there, or the name has no address within `limits.handshake_seconds`.
         HandshakeError: the far end is not who it must be, or is silent.
         ConfigurationError: the host or port can be no address.
         WorkloadError: from the guard.
     """
     limits = limits or Limits()
     guard(None)
-    endpoint = await _connected(host, port)
+    engine = engine_factory()
+    endpoint = await _connected(host, port, limits.handshake_seconds)
     channel = endpoint.channel = DatagramChannel(
-        engine_factory(),
+        engine,
         endpoint.transmit,
         peer=f"{host}:{port}",
         limits=limits,
@@ -376,12 +377,14 @@ async def open_datagram_channel(
     return channel
 
 
-async def _connected(host: str, port: int) -> _ClientEndpoint:
+async def _connected(host: str, port: int, seconds: float) -> _ClientEndpoint:
     loop = asyncio.get_running_loop()
     try:
-        _transport, endpoint = await loop.create_datagram_endpoint(_ClientEndpoint, remote_addr=(host, port))
-    except OSError as error:
-        raise PeerUnreachableError(f"cannot send to {host}:{port}: {error}") from error
+        async with asyncio.timeout(seconds):
+            _transport, endpoint = await loop.create_datagram_endpoint(_ClientEndpoint, remote_addr=(host, port))
+    except OSError as error:  # TimeoutError is one
+        reason = str(error) or f"no address for this name within {seconds:g} s"
+        raise PeerUnreachableError(f"cannot send to {host}:{port}: {reason}") from error
     except (UnicodeError, OverflowError) as error:
         raise ConfigurationError(f"{host!r}, port {port}, can be no address: {error}") from error
     return endpoint
