@@ -54,6 +54,7 @@ class ManifestFinder:
         self._source = source
         self._overrides = overrides
         self._request_seconds = request_seconds
+        self._judging = asyncio.Lock()
 
     async def find(self, known: Sequence[AgreedManifest]) -> list[AgreedManifest]:
         """Ask all sources at the same time and return the manifests that are known now, the highest epoch first.
@@ -100,9 +101,10 @@ class ManifestFinder:
         if not source.startswith("/"):
             return await self._ask(source, BrokerAddress(source, None), source, insecure_http)
         try:
-            return self._checked(source, _read_file(source))
+            unverified_bundle = _read_file(source)
         except OSError as error:
             return f"{source}: {error.strerror}"
+        return await self._checked(source, unverified_bundle)
 
     async def _ask(self, name: str, address: BrokerAddress, path: str, insecure_http: bool) -> AgreedManifest | str:
         try:
@@ -112,11 +114,13 @@ class ManifestFinder:
             return f"{name}: {error}"
         if answer.status != _OK:
             return f"{name}: status {answer.status}"
-        return self._checked(name, answer.body)
+        return await self._checked(name, answer.body)
 
-    def _checked(self, name: str, unverified_bundle: bytes) -> AgreedManifest | str:
+    async def _checked(self, name: str, unverified_bundle: bytes) -> AgreedManifest | str:
+        """Judge a bundle in a thread: whoever sends a long one must not hold up the channels, and one at a time."""
         try:
-            return AgreedManifest.parse(unverified_bundle, self._roster)
+            async with self._judging:
+                return await asyncio.to_thread(AgreedManifest.parse, unverified_bundle, self._roster)
         except ProtocolError as error:
             _log.warning(
                 "%s gives a manifest that is not valid: %s",
