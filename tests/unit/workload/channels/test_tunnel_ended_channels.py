@@ -18,7 +18,9 @@ from mcbn_workload.channels.datagrams import open_datagram_channel
 from mcbn_workload.channels.dtls_psk import DtlsPskClient, DtlsPskServer
 from mcbn_workload.channels.ended_engine import EndedEngine
 from mcbn_workload.channels.errors import ChannelClosedError, HandshakeTimeoutError
+from mcbn_workload.channels.listener import serve_channels
 from mcbn_workload.channels.registry import ChannelRegistry
+from mcbn_workload.channels.streams import open_channel
 from mcbn_workload.channels.tls_psk import TlsPskClient, TlsPskServer
 from mcbn_workload.channels.wire import UNREAD_BYTES_MAX, Wire
 from mcbn_workload.errors import WorkloadError
@@ -231,6 +233,29 @@ async def test_an_ended_channel_holds_no_key_whoever_holds_the_channel(connected
         for channel in channels.values():
             with pytest.raises(ChannelClosedError, match="the lease has ended"):
                 await channel.read()
+
+
+async def test_a_channel_that_lost_its_connection_forgets_its_key_at_the_leases_end(owned: Any) -> None:
+    """Such as one that an HTTP client keeps for its next request: nobody reads from it meanwhile."""
+    key, registry = Key(bytes(32)), ChannelRegistry()
+    watched, client = weakref.ref(key), TlsPskClient(IDENTITY, key)
+    del key
+
+    async def reset_at_once(channel: Any) -> None:
+        channel.abort(ChannelClosedError("the far end resets"))
+
+    server = TlsPskServer({IDENTITY.encode(): Secret(bytes(32))}.get)
+    async with serve_channels("127.0.0.1", 0, server, reset_at_once, **owned()) as served:
+        idle = await open_channel(*served.addresses[0], client, **owned(registry=registry))
+        await idle.wire.gone()
+    del client
+    assert (len(registry), list(registry)) == (0, [idle])
+    registry.abort_all(LeaseEndedError("lease ended: bob"))
+    gc.collect()
+    assert watched() is None
+    assert list(registry) == []
+    with pytest.raises(LeaseEndedError):
+        await idle.read()
 
 
 async def test_an_ended_channel_over_datagrams_holds_no_key_either(owned: Callable[..., Any]) -> None:
