@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from mcbn_workload.app.arguments import new_parser
 from mcbn_workload.app.logs import start_log
+from mcbn_workload.app.process_limits import forbid_core_dumps
 from mcbn_workload.app.services import connect, serve
 from mcbn_workload.app.stopping import Stopping
 from mcbn_workload.brokers.errors import QuorumIncompleteError
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     Args:
         arguments: The command line without the program's name.
     """
+    forbid_core_dumps()
     options = new_parser().parse_args(arguments)
     start_log("INFO")
     try:

@@ -4,11 +4,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Final, Protocol
 
 from mcbn_protocol.identifiers import Role
+from mcbn_workload.app.process_limits import room_for_connections
 from mcbn_workload.app.stopping import Stopping
 from mcbn_workload.application import Application, run_application
+from mcbn_workload.channels.registry import Limits
 from mcbn_workload.endpoints import channel_limits, open_keys
 from mcbn_workload.epoch_keys.ring import KeyRing
 from mcbn_workload.kinds import DATAGRAM_CHANNELS
@@ -68,7 +71,7 @@ async def connect(settings: Settings, stopping: Stopping) -> None:
 def _server_end(
     settings: Settings, keys: KeyRing, host: str, port: int, target: PlainAddress
 ) -> AbstractAsyncContextManager[TunnelServer | DatagramTunnelServer]:
-    limits = channel_limits(settings)
+    limits = _limits(settings)
     if settings.channel in DATAGRAM_CHANNELS:
         return serve_datagram_tunnel(
             host, port, target, keys.acceptor(), guard=keys.guard, registry=keys.registry, limits=limits
@@ -81,7 +84,7 @@ def _server_end(
 def _client_end(
     settings: Settings, keys: KeyRing, address: PlainAddress, far_end: tuple[str, int]
 ) -> AbstractAsyncContextManager[TunnelClient | DatagramTunnelClient]:
-    limits = channel_limits(settings)
+    limits = _limits(settings)
     if settings.channel in DATAGRAM_CHANNELS:
         return connect_datagram_tunnel(
             address,
@@ -101,6 +104,11 @@ def _client_end(
         limits=limits,
         older=keys.older_client_engine,
     )
+
+
+def _limits(settings: Settings) -> Limits:
+    limits = channel_limits(settings)
+    return replace(limits, connections=room_for_connections(limits.connections))
 
 
 class _Tunnel(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, cast
 
+from mcbn_workload.channels.ended_engine import EndedEngine
 from mcbn_workload.channels.engine import DatagramEngine, DatagramEngineFactory, Negotiated
 from mcbn_workload.channels.errors import ChannelClosedError, ChannelError, PeerUnreachableError
 from mcbn_workload.channels.registry import ChannelRegistry, Guard, Limits
@@ -29,7 +30,7 @@ class DatagramChannel:
 
     Every failure, also an `abort` from elsewhere, is raised by the calls that wait and by all later ones, and stays in
     `reason`. A channel without a datagram either way for `Limits.idle_seconds` ends: over datagrams a peer that has
-    gone may leave no other trace, since its close_notify may be lost.
+    gone may leave no other trace, since its close_notify may be lost. A channel that has ended holds no key any more.
 
     Attributes:
         dropped: How many datagrams arrived that nobody took in time.
@@ -46,7 +47,7 @@ class DatagramChannel:
         registry: ChannelRegistry,
         ended: Callable[["DatagramChannel"], None],
     ) -> None:
-        self._engine = engine
+        self._engine: DatagramEngine = engine
         self._transmit = transmit
         self._limits = limits
         self._guard = guard
@@ -288,6 +289,7 @@ class DatagramChannel:
         except ChannelError as error:
             _log.debug("%s is not told that the channel ends: %s", self.peer, error)
         self._flush()
+        self._engine = EndedEngine(self._engine.negotiated)
         for timer in (self._retransmit, self._idle):
             if timer is not None:
                 timer.cancel()
@@ -349,16 +351,17 @@ async def open_datagram_channel(
     """Open a socket of its own to the far end, and authenticate it.
 
     Raises:
-        PeerUnreachableError: nothing listens there.
+        PeerUnreachableError: nothing listens there, or the name has no address within `limits.handshake_seconds`.
         HandshakeError: the far end is not who it must be, or is silent.
         ConfigurationError: the host or port can be no address.
         WorkloadError: from the guard.
     """
     limits = limits or Limits()
     guard(None)
-    endpoint = await _connected(host, port)
+    engine = engine_factory()
+    endpoint = await _connected(host, port, limits.handshake_seconds)
     channel = endpoint.channel = DatagramChannel(
-        engine_factory(),
+        engine,
         endpoint.transmit,
         peer=f"{host}:{port}",
         limits=limits,
@@ -374,12 +377,14 @@ async def open_datagram_channel(
     return channel
 
 
-async def _connected(host: str, port: int) -> _ClientEndpoint:
+async def _connected(host: str, port: int, seconds: float) -> _ClientEndpoint:
     loop = asyncio.get_running_loop()
     try:
-        _transport, endpoint = await loop.create_datagram_endpoint(_ClientEndpoint, remote_addr=(host, port))
-    except OSError as error:
-        raise PeerUnreachableError(f"cannot send to {host}:{port}: {error}") from error
+        async with asyncio.timeout(seconds):
+            _transport, endpoint = await loop.create_datagram_endpoint(_ClientEndpoint, remote_addr=(host, port))
+    except OSError as error:  # TimeoutError is one
+        reason = str(error) or f"no address for this name within {seconds:g} s"
+        raise PeerUnreachableError(f"cannot send to {host}:{port}: {reason}") from error
     except (UnicodeError, OverflowError) as error:
         raise ConfigurationError(f"{host!r}, port {port}, can be no address: {error}") from error
     return endpoint

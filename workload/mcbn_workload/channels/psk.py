@@ -29,9 +29,10 @@ IDENTITY_BYTES_MAX: Final = 128  # OpenSSL's callback holds 256; ours have 28
 
 IDENTITIES_MAX: Final = 16  # looked up for one client, which may offer thousands in one hello; ours offer one
 
+_WRONG_BINDER: Final = "binder does not verify"  # TLS 1.3, a server that reads the client's first flight
 _ANOTHER_KEY: Final = frozenset(
     {
-        "binder does not verify",  # TLS 1.3
+        _WRONG_BINDER,
         "digest check failed",  # TLS 1.2, a client that reads the server's Finished
         "decryption failed or bad record mac",  # TLS 1.2, a server that reads the client's
         "cipher operation failed",  # the same, with an AEAD of AES
@@ -178,7 +179,8 @@ class PskEngine(OpenSslEngine):
         if " alert " in reason:
             return refused_by_peer(reason)
         if reason in _ANOTHER_KEY:
-            return self._mismatch()
+            # In TLS 1.3 the binder shows another key, before any record is encrypted: those fail when they are changed.
+            return self._mismatch() if self._protocol != TLS13 or reason == _WRONG_BINDER else self._changed()
         if reason == "certificate verify failed":
             return PeerNotAuthenticatedError(
                 "the server ignored the PSK and showed a certificate: it is not the far end; check the address"
@@ -191,6 +193,12 @@ class PskEngine(OpenSslEngine):
         return PskMismatchError(
             f"the peer names PSK identity {self.psk_identity} but holds another key: "
             "compare manifest hash, epoch and shares at both ends"
+        )
+
+    def _changed(self) -> HandshakeError:
+        return HandshakeError(
+            f"the handshake under PSK identity {self.psk_identity} was changed on the way, or the peer holds another "
+            "key, which it can say in its own log"
         )
 
     def _explain_no_psk(self) -> HandshakeError:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -69,21 +70,25 @@ class ChannelRegistry:
             clock: Seconds that rise steadily, for the rate of log lines.
         """
         self._channels: set[OpenChannel] = set()
+        self._lost: weakref.WeakSet[OpenChannel] = weakref.WeakSet()  # without a connection, but somebody may read on
         self._failures = Throttle(FAILURE_LOG_SECONDS, clock)
 
     def __len__(self) -> int:
         return len(self._channels)
 
     def __iter__(self) -> Iterator[OpenChannel]:
-        return iter(tuple(self._channels))
+        """Give every channel that may hold a key: also those that lost their connection before this end knew why."""
+        return iter((*self._channels, *(channel for channel in self._lost if channel.reason is None)))
 
     def add(self, channel: OpenChannel) -> None:
         """Take a channel in, handshake or not."""
         self._channels.add(channel)
 
     def discard(self, channel: OpenChannel) -> None:
-        """Let a channel go that has ended."""
+        """Let a channel go that has ended, or has lost its connection."""
         self._channels.discard(channel)
+        if channel.reason is None:
+            self._lost.add(channel)
 
     def epoch_of(self, identity: str | None) -> int | None:
         """Return the epoch whose key this names; None where there are no epochs, or the name is unknown."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
+from mcbn_workload.channels.ended_engine import EndedEngine
 from mcbn_workload.channels.engine import Engine, EngineFactory, Negotiated
 from mcbn_workload.channels.errors import (
     ChannelBrokenError,
@@ -29,7 +30,7 @@ class Channel:
 
     Every failure, also an `abort` from elsewhere, is raised by the calls that wait and by all later ones, and stays in
     `reason`. An idle channel is bounded by its keys' life (`guard`, `ChannelRegistry.abort_all`), and a peer that
-    vanished by TCP keep-alive.
+    vanished by TCP keep-alive. A channel that has ended holds no key any more.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Channel:
         registry: ChannelRegistry,
         made: Callable[["Channel"], None] | None = None,
     ) -> None:
-        self._engine = engine
+        self._engine: Engine = engine
         self._limits = limits
         self._guard = guard
         self._registry = registry
@@ -149,12 +150,14 @@ class Channel:
             await self.wire.flushed()
             await self._discard_rest()
             self.reason = self.reason or ChannelClosedError("this end has closed the channel")
+            self._forget_keys()
             self.wire.close(self._limits.close_seconds)
         await self.wire.gone()
 
     def abort(self, reason: WorkloadError) -> None:
         """End the channel at once, without close_notify, so that the peer sees a failure; the first reason stays."""
         if self._end(reason):
+            self._forget_keys()
             self.wire.abort()
 
     async def __aenter__(self) -> Self:
@@ -237,7 +240,12 @@ class Channel:
         """Keep the engine's failure as the reason, and close after the alert that it may have left."""
         if self._end(error):
             self._flush()
+            self._forget_keys()
             self.wire.close(self._limits.close_seconds)
+
+    def _forget_keys(self) -> None:
+        """Let the engine go: whoever waits for something else may hold this channel for long."""
+        self._engine = EndedEngine(self._engine.negotiated)
 
     def _end(self, reason: WorkloadError) -> bool:
         if self.reason is not None:

@@ -1,6 +1,8 @@
 """One stream connection of an event loop with flow control both ways, whatever the bytes mean."""
 
 import asyncio
+import errno
+import os
 import socket
 import struct
 import threading
@@ -14,6 +16,7 @@ WRITE_BUFFER_BYTES: Final = 128 * 1024  # written and not yet taken by the kerne
 KEEPALIVE_IDLE_SECONDS: Final = 30
 KEEPALIVE_INTERVAL_SECONDS: Final = 10
 KEEPALIVE_PROBES: Final = 3
+LOOK_SECONDS: Final = 10.0  # between two looks at a connection that nobody reads, for which no event loop watches
 
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
 
@@ -32,7 +35,8 @@ class Wire(asyncio.BufferedProtocol):
     """A TCP or unix connection.
 
     `received` is called with each piece that arrives, in a buffer that all connections share; `made` and `lost` once
-    each. Reading pauses while more than `UNREAD_BYTES_MAX` have arrived since the last `consumed`.
+    each. Reading pauses while more than `UNREAD_BYTES_MAX` have arrived since the last `consumed`. A TCP connection
+    that fails meanwhile is found within `LOOK_SECONDS`, and what the kernel still has of it is dropped.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Wire(asyncio.BufferedProtocol):
         self._gone = asyncio.Event()
         self._unread = 0
         self._paused = False
+        self._look_later: asyncio.TimerHandle | None = None
         self._abort_later: asyncio.TimerHandle | None = None
         self.peer = "unconnected"
         self.eof = False  # nothing more will arrive: the peer's FIN, or the end of the connection
@@ -82,6 +87,7 @@ class Wire(asyncio.BufferedProtocol):
         if self._unread >= UNREAD_BYTES_MAX and self._transport is not None and not self._transport.is_closing():
             self._paused = True
             self._transport.pause_reading()
+            self._look_again()
 
     def eof_received(self) -> bool:
         """Keep our own direction open after the peer's FIN."""
@@ -91,9 +97,10 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wake whoever waits."""
-        self.eof, self.error = True, exc
-        if self._abort_later is not None:
-            self._abort_later.cancel()
+        self.eof, self.error = True, self.error or exc
+        for timer in (self._abort_later, self._look_later):
+            if timer is not None:
+                timer.cancel()
         self.wake()
         self._gone.set()
         if self._lost is not None:
@@ -149,6 +156,8 @@ class Wire(asyncio.BufferedProtocol):
         self._unread = 0
         if self._paused and self._transport is not None and self.connected:
             self._paused = False
+            if self._look_later is not None:
+                self._look_later.cancel()
             self._transport.resume_reading()
 
     def wake(self) -> None:
@@ -176,6 +185,24 @@ class Wire(asyncio.BufferedProtocol):
         """Wait until the event loop has let go of the connection."""
         if self._transport is not None:
             await self._gone.wait()
+
+    def _look_again(self) -> None:
+        self._look_later = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Find out whether a connection that is not being read has failed.
+
+        A peer that sent FIN before (EPIPE, tcp_reset in Linux's net/ipv4/tcp_input.c) has sent everything: it stays.
+        """
+        tcp = self._tcp_socket()
+        if tcp is None or self._transport is None:
+            return
+        failure = tcp.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if failure in {0, errno.EPIPE}:
+            self._look_again()
+        else:
+            self.error = OSError(failure, os.strerror(failure))
+            self._transport.abort()
 
     def _tcp_socket(self) -> socket.socket | None:
         raw = self._transport.get_extra_info("socket") if self._transport is not None else None

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from mcbn_workload.channels.errors import ChannelClosedError
+from mcbn_workload.channels.errors import ChannelBrokenError, ChannelClosedError
 from mcbn_workload.channels.streams import Channel
 from mcbn_workload.errors import WorkloadError
 from mcbn_workload.tunnel.accounts import CANCELLED, COMPLETED, TunnelStats, log_end, log_open
@@ -69,8 +69,11 @@ class Forwarding:
     async def _both_ways(self, plain: PlainStream, channel: Channel) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_copy(plain, channel, self._count_sent))
-                group.create_task(_copy(channel, plain, self._count_received))
+                sending = group.create_task(_copy(plain, channel, self._count_sent))
+                receiving = group.create_task(_copy(channel, plain, self._count_received))
+                watching = group.create_task(_watch(channel, sending, receiving))
+                await asyncio.wait({sending, receiving})
+                watching.cancel()
         except* WorkloadError as errors:
             failure = errors.exceptions[0]
         else:
@@ -84,6 +87,25 @@ class Forwarding:
     def _count_received(self, count: int) -> None:
         self.received += count
         self._stats.received += count
+
+
+async def _watch(channel: Channel, sending: asyncio.Task[None], receiving: asyncio.Task[None]) -> None:
+    """Fail when the channel ends before both directions: a copy that waits for the application would not notice.
+
+    What had arrived when the connection was lost has `CLOSE_SECONDS` to reach the application.
+
+    Raises:
+        ChannelBrokenError: the connection was lost.
+        WorkloadError: the channel was ended for this reason.
+    """
+    await channel.wire.gone()
+    if channel.reason is None:
+        await asyncio.wait({receiving}, timeout=CLOSE_SECONDS)
+    if sending.done() and receiving.done():
+        return
+    raise channel.reason or ChannelBrokenError(
+        f"the connection to {channel.peer} is lost ({channel.wire.error or 'closed'})"
+    )
 
 
 async def _copy(source: _Source, sink: _Sink, count: Callable[[int], None]) -> None:

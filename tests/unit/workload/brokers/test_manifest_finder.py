@@ -1,14 +1,16 @@
 """Where the manifest may come from, and why its origin does not matter."""
 
 import os
+import threading
 
 import httpx
 import pytest
 
-from mcbn_protocol.manifest import BrokerAddress
+from mcbn_protocol.encoding import canonical
+from mcbn_protocol.manifest import AgreedManifest, BrokerAddress
 from mcbn_protocol.signatures import Envelope
 from mcbn_workload.brokers.errors import ManifestConflictError, ManifestUnavailableError
-from mcbn_workload.brokers.manifest import ManifestFinder, broker_address
+from mcbn_workload.brokers.manifest import SHORT_BYTES, ManifestFinder, broker_address
 from mcbn_workload.errors import ConfigurationError
 
 
@@ -113,6 +115,25 @@ async def test_a_manifest_of_another_network_is_refused(make_network, network, f
     network.brokers["bob"].reply = lambda _request: httpx.Response(200, content=foreign)
     with pytest.raises(ManifestUnavailableError, match="another roster"):
         await find(overrides={"bob": "https://bob.example"})
+
+
+async def test_a_bundle_that_takes_long_to_judge_does_not_hold_up_the_channels(network, find, tmp_path, monkeypatch):
+    """One lying broker: half a megabyte of numbers costs a second, so no long bundle is judged on the event loop."""
+    judged_by, parse = [], AgreedManifest.parse
+
+    def watched(unverified_bundle, roster):
+        if len(unverified_bundle) > SHORT_BYTES:
+            judged_by.append(threading.get_ident())
+        return parse(unverified_bundle, roster)
+
+    monkeypatch.setattr(AgreedManifest, "parse", watched)
+    numbers = canonical({"payload": {"numbers": [0] * 200_000}, "signatures": []})
+    network.brokers["bob"].reply = lambda _request: httpx.Response(200, content=numbers)
+    path = tmp_path / "bundle.json"
+    path.write_bytes(numbers)
+    assert await find(source=str(path)) == [network.agreed]
+    assert len(judged_by) == 2
+    assert threading.get_ident() not in judged_by
 
 
 async def test_one_good_source_among_bad_ones_is_enough(network, find):

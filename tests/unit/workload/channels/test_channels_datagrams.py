@@ -492,3 +492,27 @@ async def test_a_graceful_end_lets_handlers_finish(dtls: SimpleNamespace, owned:
         assert finished == [b"the last one"]
         assert stranger.silent()
         stranger.close()
+
+
+async def test_a_channel_that_is_refused_before_it_begins_leaves_no_socket(owned: Owned) -> None:
+    def no_keys() -> Any:
+        raise NoKeysError("lease ended: bob")
+
+    process = psutil.Process()
+    before = process.num_fds()
+    for _ in range(20):
+        with pytest.raises(NoKeysError):
+            await open_datagram_channel("127.0.0.1", 9, no_keys, **owned())
+    assert process.num_fds() == before
+
+
+async def test_a_name_service_without_an_answer_is_given_up(
+    dtls: SimpleNamespace, owned: Owned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(*_endpoint: object, **_where: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_datagram_endpoint", silent)
+    limits = Limits(handshake_seconds=0.05)
+    with pytest.raises(errors.PeerUnreachableError, match=r"far-end.example:4433: no address .* within 0.05 s"):
+        await open_datagram_channel("far-end.example", 4433, dtls.client(), **owned(limits=limits))

@@ -164,6 +164,36 @@ def test_wrong_key_is_named_locally_and_refused(psk: SimpleNamespace) -> None:
     assert server.negotiated is None
 
 
+def changed(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def test_a_server_flight_changed_on_the_way_is_not_taken_for_another_key(psk: SimpleNamespace) -> None:
+    """The client's log would otherwise name a false cause, and spend the explanation that is due to a true one."""
+    client, server = psk.client()(), psk.server()()
+    attempt(client)
+    carry(client, server)
+    attempt(server)
+    client.feed(changed(b"".join(server.outgoing())))
+    failure = attempt(client)
+    assert type(failure) is errors.HandshakeError
+    assert "was changed on the way, or the peer holds another key" in str(failure)
+
+
+def test_a_client_flight_changed_on_the_way_is_not_taken_for_another_key(psk: SimpleNamespace) -> None:
+    """The binder in its first flight has shown that it holds the key."""
+    client, server = psk.client()(), psk.server()()
+    attempt(client)
+    carry(client, server)
+    attempt(server)
+    carry(server, client)
+    attempt(client)
+    server.feed(changed(b"".join(client.outgoing())))
+    failure = attempt(server)
+    assert type(failure) is errors.HandshakeError
+    assert "was changed on the way" in str(failure)
+
+
 @pytest.mark.parametrize("wrong", ["mcbn1.other", "MCBN1.AAECAwQFBgcICQoLDA0ODw", "mcbn1.AAECAwQFBgcICQoLDA0ODw="])
 def test_an_identity_must_match_exactly(psk: SimpleNamespace, wrong: str) -> None:
     client, server = psk.client(name=wrong)(), psk.server()()
