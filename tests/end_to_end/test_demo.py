@@ -22,7 +22,7 @@ from mcbn_simulator.demo.listeners import loopback_listener, url_of
 from mcbn_simulator.demo.processes import DemoError, supervised
 
 # One worker for all of them: each demo starts a dozen programs.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 DEMO = (str(Path(sys.executable).with_name("mcbn-simulator")), "demo")
 ACTS = ["release", "channels", "pause", "resume", "debug-image", "wrong-digest"]
