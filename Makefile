@@ -12,7 +12,7 @@ COVERED_WHOLLY := broker/mcbn_broker/appraisal broker/mcbn_broker/attestation \
     protocol/mcbn_protocol/binding.py protocol/mcbn_protocol/sealing.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo images record compose compose-test test long check attacks interop properties fuzz mutants capture bench lock clean environment
+.PHONY: help demo images record compose compose-test test long check attacks interop properties fuzz mutants capture bench wheel lock clean environment
 
 help: ## show these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target text; do \
@@ -75,6 +75,9 @@ capture: environment ## record each kind of channel with its key log, and write 
 
 bench: environment ## measure what the parts cost
 	@$(BIN)/python bench/run.py $(ARGS)
+
+wheel: environment ## build the programs as a wheel in build/wheel, with the locked build tools
+	@rm -rf build/wheel && $(BIN)/python -m hatchling build --target wheel --directory build/wheel
 
 lock: environment ## make the lock files anew; ARGS=--upgrade takes the newest versions
 	@$(BIN)/python tools/lock.py $(ARGS)

@@ -48,4 +48,4 @@ def test_the_example_passes(python, root, tmp_path):
         root / "deploy/examples/integration_tests", tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__")
     )
     said = run([python, "-I", "-m", "pytest", "-p", "no:cacheprovider"], cwd=project)
-    assert re.search(r"\b6 passed\b", said), said
+    assert re.search(r"\b7 passed\b", said), said

@@ -110,7 +110,7 @@ def test_the_workload_starts_as_its_own_command_says(built, root_of, run_in):
     result = run_in(root_of("server"), arguments(built.image("server")))
     assert (result.returncode, json.loads(result.stderr)["message"]) == (
         3,
-        "MCBN_LISTEN is not set: this command needs it",
+        "MCBN_LISTEN is not set, and is needed here",
     )
 
 

@@ -220,7 +220,7 @@ def require(value: T | None, name: str) -> T:
         ConfigurationError: It is not set.
     """
     if value is None:
-        raise ConfigurationError(f"{name} is not set: this command needs it")
+        raise ConfigurationError(f"{name} is not set, and is needed here")
     return value
 
 

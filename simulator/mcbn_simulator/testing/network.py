@@ -20,6 +20,7 @@ from mcbn_simulator.demo.participants import Host, people, serve_all
 from mcbn_simulator.demo.processes import Process, Supervisor, supervised
 from mcbn_simulator.demo.vms import Vm
 from mcbn_simulator.demo.workspace import Workspace, workspace
+from mcbn_simulator.errors import SimulatorError
 from mcbn_simulator.machine import SimulatedMachine
 from mcbn_simulator.testing.backstage import Backstage
 
@@ -150,7 +151,10 @@ class Network:
             connect: client: the server's ciphertext address.
             channel: The kind of channel: `tls13-psk`, `dtls12-psk` or `mtls13`.
             machine: What its tokens say differently: attributes of `SimulatedMachine`.
-            settings: `forward` or `listen` of `workload.toml`.
+            settings: Of `workload.toml`: `forward` for a server; `listen`, the plaintext address, for a client.
+
+        Raises:
+            SimulatorError: `listen` for a server, whose ciphertext address is `MCBN_LISTEN`: any free port of loopback.
         """
         return self._vm(Role(role), connect, Line("", "", ChannelKind(channel)), machine or {}, settings)[1]
 
@@ -167,7 +171,7 @@ class Network:
         """Run `mcbn-workload` on a new VM while the block runs; it is ready when the block begins. See `workload`.
 
         Raises:
-            DemoError: It does not get ready; the text has the end of its log.
+            SimulatorError: It does not get ready; the text has the end of its log.
         """
         vm, one = self._vm(Role(role), connect, Line("", "", ChannelKind(channel)), machine or {}, settings)
         process = self._stage.run(vm.run(one.environment))
@@ -184,6 +188,11 @@ class Network:
         machine: Mapping[str, object],
         settings: dict[str, str],
     ) -> tuple[Vm, Workload]:
+        if role is Role.SERVER and "listen" in settings:
+            raise SimulatorError(
+                "listen is a client's plaintext address; a server listens on MCBN_LISTEN of its environment, here "
+                "on any free port"
+            )
         self._vms += 1
         folder = self._space.vm(str(self._vms))
         described = dataclasses.replace(

@@ -69,6 +69,25 @@ def test_python_at_one_end(network, application):
         assert asyncio.run(shout(settings)) == b"FROM PYTHON\n"
 
 
+def test_python_at_both_ends(network):
+    async def shout(channel):
+        while data := await channel.read():
+            await channel.write(data.upper())
+
+    async def talk(server, client):
+        settings = mcbn_workload.Settings.load(server.configuration, server.environment)
+        async with mcbn_workload.listen(shout, settings) as listening:
+            host, port = listening.addresses[0]
+            environment = {**client.environment, "MCBN_CONNECT": f"{host}:{port}"}
+            settings = mcbn_workload.Settings.load(client.configuration, environment)
+            async with mcbn_workload.connect(settings) as channel:
+                await channel.write(b"from python\n")
+                return await channel.read()
+
+    server, client = network.workload("server"), network.workload("client")
+    assert asyncio.run(talk(server, client)) == b"FROM PYTHON\n"
+
+
 def test_a_broker_is_a_real_one(broker):
     assert json.loads(broker.command("status", "--output", "json"))["participant"] == broker.name
 
