@@ -102,6 +102,22 @@ async def test_a_broker_comes_back_paused_in_a_new_life_and_releases_once_allowe
         await service.aclose()
 
 
+def test_a_head_that_was_made_before_the_backup_is_in_it(world, store, agreed, site, command):
+    """The page's order, beside a `serve` that writes in between; and the backup itself writes no record."""
+    tmp_path = world.root.parent
+    key = ("--data-dir", world.root, "--kek-file", tmp_path / "kek")
+    assert command("audit", "head", "--out", tmp_path / "head.json", *key).status == 0
+    store.pause("between the two")
+    before = store.chain_head()
+    assert site("backup", "--out", tmp_path / "b").status == 0
+    assert store.chain_head() == before
+    store.close()
+    destroy(world)
+    done = site("restore", tmp_path / "b", "--known", tmp_path / "head.json", "--confirm", words(agreed))
+    assert done.status == 0, done.err
+    assert "WARNING" not in done.err
+
+
 def test_the_file_shows_nothing_and_holds_neither_kek_nor_challenge_key(world, backup, tmp_path):
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     data = backup.read_bytes()
