@@ -9,6 +9,7 @@ from mcbn_protocol.encoding import parse_canonical
 from mcbn_protocol.errors import MalformedError
 
 _RECORD_BYTES_MAX: Final = 1024 * 1024
+_OR_RESTORED: Final = "or a backup older than this head was restored"
 
 
 def verify_chain(entries: Iterable[ChainEntry], *, expected: Iterable[ChainHead]) -> ChainHead:
@@ -28,11 +29,12 @@ def verify_chain(entries: Iterable[ChainEntry], *, expected: Iterable[ChainHead]
         head = _verify_entry(entry, head)
         if any(point.sequence == head.sequence and point.hash != head.hash for point in known):
             raise AuditError(
-                head.sequence, "its hash differs from the one that was signed or anchored: the chain was rewritten"
+                head.sequence,
+                f"its hash differs from the one that was signed or anchored: the chain was rewritten, {_OR_RESTORED}",
             )
     reached = max((point.sequence for point in known), default=0)
     if reached > head.sequence:
-        raise AuditError(head.sequence + 1, f"missing: the chain was cut off, it once reached {reached}")
+        raise AuditError(head.sequence + 1, f"missing: it once reached {reached}, and was cut off, {_OR_RESTORED}")
     return head
 
 

@@ -277,6 +277,21 @@ def test_a_backup_leaves_another_ones_folder_alone(world, backup, site, tmp_path
     assert not other.exists()
 
 
+def test_a_head_that_is_newer_than_what_was_restored_is_said_to_be_so(world, store, agreed, site, command):
+    tmp_path = world.root.parent
+    assert site("backup", "--out", tmp_path / "b").status == 0
+    heads = tmp_path / "the first record that is gone", tmp_path / "one that is not reached"
+    for path in heads:
+        store.pause("after the backup")
+        path.write_bytes(store.audit_head().sign(store.home.release_key).to_bytes())
+    store.close()
+    destroy(world)
+    assert site("restore", tmp_path / "b", "--confirm", words(agreed, "unchecked ")).status == 0
+    for path in heads:
+        failed = command("audit", "verify", "--head", path, "--data-dir", world.root)
+        assert (failed.status, "or a backup older than this head was restored" in failed.err) == (5, True)
+
+
 def test_a_backup_of_another_history_is_refused(world, store, agreed, backup, site):
     tmp_path = world.root.parent
     fork = tmp_path / "fork"
