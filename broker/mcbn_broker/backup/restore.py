@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -152,7 +152,7 @@ def known_here(root: Path, backup: Unpacked) -> Known:
         BackupError: Another broker lives there.
         KeystoreError: Its anchor is unreadable.
     """
-    if not (root / _IDENTITY).exists():
+    if not _lives(root):
         return Known(0, ())
     there, identity = Home.open(root, None), backup.home.identity
     if (there.identity.network, there.identity.name) != (identity.network, identity.name):
@@ -164,6 +164,19 @@ def known_here(root: Path, backup: Unpacked) -> Known:
     if anchored is None:
         return Known(0, (), files)
     return Known(anchored.epoch, (ChainHead(anchored.sequence, anchored.head),), files)
+
+
+def check_place(root: Path, *, replace: bool) -> None:
+    """Check that a backup may be put there, before anybody types a passphrase; `put_in_place` checks it again.
+
+    Raises:
+        UsageError: Something is there that is no broker.
+        NotReadyError: A broker's data directory is there and `replace` is False, or a broker serves from there.
+        KeystoreError: Its lock file cannot be opened.
+    """
+    _check_free(root, replace=replace)
+    with _not_served(root):
+        pass
 
 
 def put_in_place(
@@ -182,18 +195,25 @@ def put_in_place(
         BackupError: The data directory that is there has gone on since `known` was asked for.
         BrokerError: The backup's manifests, shares or audit do not verify.
     """
-    _check_place(root, replace=replace)
-    lives = (root / _IDENTITY).exists()
-    with serve_lock(root) if lives else nullcontext():
+    _check_free(root, replace=replace)
+    with _not_served(root):
         _check_still(known_here(root, backup), known, root)
         _begin(backup, known, now=now, random=random)
-        return _move(backup.home.root, root, f"{root.name}.replaced-{now}" if lives else None)
+        return _move(backup.home.root, root, f"{root.name}.replaced-{now}" if _lives(root) else None)
 
 
-def _check_place(root: Path, *, replace: bool) -> None:
-    if not root.exists() or not any(root.iterdir()):
+def _lives(root: Path) -> bool:
+    return (root / _IDENTITY).exists()
+
+
+def _not_served(root: Path) -> AbstractContextManager[None]:
+    return serve_lock(root) if _lives(root) else nullcontext()
+
+
+def _check_free(root: Path, *, replace: bool) -> None:
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return
-    if not (root / _IDENTITY).exists():
+    if not _lives(root):
         raise UsageError(f"{root} is not empty, and no broker's data directory: name another --data-dir")
     if not replace:
         raise NotReadyError(f"{root} is a broker's data directory: give --replace to move it aside, or name another")

@@ -8,7 +8,16 @@ import typer
 
 from mcbn_broker.audit.heads import parse_signed_point
 from mcbn_broker.backup.errors import BackupError
-from mcbn_broker.backup.restore import Known, Unpacked, known_here, merge, own_files, put_in_place, unpacked
+from mcbn_broker.backup.restore import (
+    Known,
+    Unpacked,
+    check_place,
+    known_here,
+    merge,
+    own_files,
+    put_in_place,
+    unpacked,
+)
 from mcbn_broker.backup.snapshot import write_backup
 from mcbn_broker.ceremony.files import read_file
 from mcbn_broker.cli.documents import naming
@@ -89,6 +98,7 @@ def restore(
 ) -> None:
     """Bring a backup back. It starts paused, in a new incarnation; an older one has to be confirmed in words."""
     root, source = resolve_data_dir(data_dir).resolve(), resolve_kek(kek_file, kek, kms_endpoint)
+    check_place(root, replace=replace)
     passphrase = read_passphrase(passphrase_file, new=False, of=_OF_BACKUP)
     with ended_by_sigterm(), unpacked(file, root, passphrase, source.load) as found:
         everything = merge([known_here(root, found), *(_read_known(path, found) for path in known or ())])

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -333,6 +334,29 @@ def test_a_live_broker_is_not_replaced(world, store, agreed, backup, site):
     assert store.consent().state is ConsentState.ALLOWED
 
 
+def test_whether_there_is_a_place_is_said_before_the_passphrase_is_asked_for(world, store, agreed, backup, site):
+    (world.root.parent / "file").touch()
+    with serve_lock(world.root):
+        served = site("restore", backup, "--replace", passphrase="absent")
+    assert (served.status, "another serve runs" in served.err) == (3, True)
+    there = site("restore", backup, passphrase="absent")
+    assert (there.status, "give --replace" in there.err) == (3, True)
+    odd = site("restore", backup, passphrase="absent", root=world.root.parent / "file")
+    assert (odd.status, "no broker's data directory" in odd.err) == (2, True)
+
+
+def test_a_broker_that_starts_while_somebody_thinks_is_not_replaced(world, agreed, backup, site, monkeypatch):
+    with ExitStack() as running:
+
+        def think(*_arguments, **_named):
+            running.enter_context(serve_lock(world.root))
+            return words(agreed)
+
+        monkeypatch.setattr("mcbn_broker.cli.backup.ask_words", think)
+        refused = site("restore", backup, "--replace")
+    assert (refused.status, "another serve runs" in refused.err) == (3, True)
+
+
 def test_a_folder_is_replaced_only_if_it_is_this_brokers_and_one_says_so(world, store, agreed, backup, site):
     tmp_path = world.root.parent
     refused = site("restore", backup, "--confirm", words(agreed))
@@ -365,7 +389,7 @@ def test_a_backup_is_not_written_over_another_file(backup, site):
 def test_another_passphrase_opens_nothing(world, backup, site, tmp_path):
     (tmp_path / "other").touch(0o600)
     (tmp_path / "other").write_text("another passphrase")
-    refused = site("restore", backup, passphrase="other")
+    refused = site("restore", backup, passphrase="other", root=tmp_path / "new")
     assert (refused.status, "does not open the backup" in refused.err) == (4, True)
 
 
