@@ -12,6 +12,7 @@ from mcbn_broker.backup.archive import unpack
 from mcbn_broker.backup.envelope import OpeningStream
 from mcbn_broker.backup.errors import BackupError
 from mcbn_broker.backup.facts import Facts, read_facts
+from mcbn_broker.backup.file import BackupFile
 from mcbn_broker.backup.snapshot import FORMAT
 from mcbn_broker.backup.staging import staging
 from mcbn_broker.ceremony.passphrase import Passphrase
@@ -92,7 +93,7 @@ def own_files(root: Path) -> dict[str, str]:
 
 @contextmanager
 def unpacked(
-    file: Path, root: Path, passphrase: Passphrase, load_kek: Callable[[Path, Identity], KeyEncryptionKey]
+    file: BackupFile, root: Path, passphrase: Passphrase, load_kek: Callable[[Path, Identity], KeyEncryptionKey]
 ) -> Iterator[Unpacked]:
     """Unpack a backup beside its future place, and check it; what is not put in place is gone when the block is left.
 
@@ -114,12 +115,12 @@ def unpacked(
         yield _check(stage, load_kek)
 
 
-def _unpack(file: Path, stage: Path, passphrase: Passphrase) -> None:
+def _unpack(file: BackupFile, stage: Path, passphrase: Passphrase) -> None:
     try:
-        with file.open("rb") as stream:
-            unpack(OpeningStream(stream, passphrase), stage)
+        with file.naming():
+            unpack(OpeningStream(file, passphrase), stage)
     except OSError as error:
-        raise UsageError(f"cannot read {file}, or write {stage}: {error.strerror}") from error
+        raise UsageError(f"cannot unpack {file.path} in {stage.parent}: {error.strerror}") from error
 
 
 def _check(stage: Path, load_kek: Callable[[Path, Identity], KeyEncryptionKey]) -> Unpacked:

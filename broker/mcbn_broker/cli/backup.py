@@ -8,6 +8,7 @@ import typer
 
 from mcbn_broker.audit.heads import parse_signed_point
 from mcbn_broker.backup.errors import BackupError
+from mcbn_broker.backup.file import opened
 from mcbn_broker.backup.restore import (
     Known,
     Unpacked,
@@ -99,11 +100,12 @@ def restore(
     """Bring a backup back. It starts paused, in a new incarnation; an older one has to be confirmed in words."""
     root, source = resolve_data_dir(data_dir).resolve(), resolve_kek(kek_file, kek, kms_endpoint)
     check_place(root, replace=replace)
-    passphrase = read_passphrase(passphrase_file, new=False, of=_OF_BACKUP)
-    with ended_by_sigterm(), unpacked(file, root, passphrase, source.load) as found:
-        everything = merge([known_here(root, found), *(_read_known(path, found) for path in known or ())])
-        _confirm(found, everything, confirm)
-        aside = put_in_place(found, root, everything, now=now(), random=os.urandom, replace=replace)
+    with opened(file) as backup_file:
+        passphrase = read_passphrase(passphrase_file, new=False, of=_OF_BACKUP)
+        with ended_by_sigterm(), unpacked(backup_file, root, passphrase, source.load) as found:
+            everything = merge([known_here(root, found), *(_read_known(path, found) for path in known or ())])
+            _confirm(found, everything, confirm)
+            aside = put_in_place(found, root, everything, now=now(), random=os.urandom, replace=replace)
     if aside is not None:
         say(f"What was there before is in {aside}: delete it once nothing in it is needed.")
     say(f"{found.home.identity.name}'s broker is in {root}. Consent is paused.")

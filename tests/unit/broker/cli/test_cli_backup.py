@@ -1,5 +1,6 @@
 """`backup` and `restore`: what comes back, in which state, and what is refused."""
 
+import errno
 import io
 import json
 import os
@@ -17,9 +18,10 @@ import pytest
 from mcbn_broker.backup.archive import pack
 from mcbn_broker.backup.envelope import CHUNK_BYTES, OpeningStream, SealingStream
 from mcbn_broker.backup.errors import BackupError
+from mcbn_broker.backup.file import BackupFile
 from mcbn_broker.backup.staging import staging
 from mcbn_broker.ceremony.passphrase import Passphrase
-from mcbn_broker.errors import Refused
+from mcbn_broker.errors import Refused, UsageError
 from mcbn_broker.keystore.home import Home
 from mcbn_broker.keystore.identity import Identity
 from mcbn_broker.keystore.serve_lock import serve_lock
@@ -384,6 +386,40 @@ def test_a_backup_is_not_written_over_another_file(backup, site):
 
 
 # --- what is no backup
+
+
+def test_a_backup_that_is_not_there_is_named_before_the_passphrase_is_asked_for(site, tmp_path):
+    refused = site("restore", tmp_path / "nope.backup", root=tmp_path / "new", passphrase="absent")
+    assert refused.status == 2
+    assert f"cannot read {tmp_path}/nope.backup: No such file or directory" in refused.err
+    assert "restoring" not in refused.err
+
+
+def test_a_file_that_is_no_backup_is_named(site, tmp_path):
+    (tmp_path / "thesis.pdf").write_bytes(b"%PDF-1.7")
+    refused = site("restore", tmp_path / "thesis.pdf", root=tmp_path / "new")
+    assert refused.status == 4
+    assert f"{tmp_path}/thesis.pdf: this is no backup that mcbn-broker made" in refused.err
+
+
+def test_a_full_disk_is_not_the_backups_fault(backup, site, tmp_path, monkeypatch):
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("mcbn_broker.backup.restore.unpack", full)
+    refused = site("restore", backup, root=tmp_path / "new")
+    assert refused.status == 2
+    assert f"cannot unpack {backup} in {tmp_path}: No space left on device" in refused.err
+    assert "restoring" not in refused.err
+
+
+def test_a_backup_whose_medium_fails_is_named():
+    class Failing(io.BytesIO):
+        def read(self, size=-1, /):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(UsageError, match=r"cannot read a\.backup: Input/output error"):
+        BackupFile(Path("a.backup"), Failing()).read(1)
 
 
 def test_another_passphrase_opens_nothing(world, backup, site, tmp_path):
