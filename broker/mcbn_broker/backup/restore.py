@@ -130,10 +130,20 @@ def _check(stage: Path, load_kek: Callable[[Path, Identity], KeyEncryptionKey]) 
         raise BackupError(
             f"the backup's files are {name}'s, its database is {facts.participant}'s: it was put together"
         )
-    roster, ours = home.adopted_roster(), home.release_key.public_key().public_bytes_raw()  # opens it: it is name's
+    roster, ours = home.adopted_roster(), _release_key_of(home)  # it opens: it is name's
     if roster is not None and roster.participant(name).release_key != ours:
         raise BackupError(f"the release key in the backup is not {name}'s in its roster: it was put together")
     return Unpacked(home, _made_at(stage), facts)
+
+
+def _release_key_of(home: Home) -> bytes:
+    try:
+        return home.release_key.public_key().public_bytes_raw()
+    except KeystoreError as error:
+        raise KeystoreError(
+            "this key-encryption key is not the one of the backup: give the --kek-file (or --kek) used when it was "
+            "made. If it was this one, the release key was damaged before the backup was made: take an older backup"
+        ) from error
 
 
 def _made_at(stage: Path) -> int:
