@@ -29,9 +29,11 @@ from mcbn_broker.cli.paths import resolve_data_dir, resolve_kek
 from mcbn_broker.cli.prompts import ask_words, read_passphrase
 from mcbn_broker.cli.termination import ended_by_sigterm
 from mcbn_broker.cli.text import say, say_next, show_facts, warn
+from mcbn_broker.errors import CeremonyError
 from mcbn_broker.keystore.home import Home
 from mcbn_broker.moments import moment
 from mcbn_protocol import limits
+from mcbn_protocol.errors import ProtocolError
 from mcbn_protocol.manifest import FORMAT as MANIFEST_FORMAT
 from mcbn_protocol.manifest import AgreedManifest
 from mcbn_protocol.signatures import Envelope
@@ -100,10 +102,11 @@ def restore(
     """Bring a backup back. It starts paused, in a new incarnation; an older one has to be confirmed in words."""
     root, source = resolve_data_dir(data_dir).resolve(), resolve_kek(kek_file, kek, kms_endpoint)
     check_place(root, replace=replace)
+    files = [(path, read_file(path, limit=limits.MANIFEST_BYTES)) for path in known or ()]
     with opened(file) as backup_file:
         passphrase = read_passphrase(passphrase_file, new=False, of=_OF_BACKUP)
         with ended_by_sigterm(), unpacked(backup_file, root, passphrase, source.load) as found:
-            everything = merge([known_here(root, found), *(_read_known(path, found) for path in known or ())])
+            everything = merge([known_here(root, found), *(_known_from(path, data, found) for path, data in files)])
             _confirm(found, everything, confirm)
             aside = put_in_place(found, root, everything, now=now(), random=os.urandom, replace=replace)
     if aside is not None:
@@ -112,14 +115,22 @@ def restore(
     say_next("mcbn-broker status; then mcbn-broker consent allow, when you agree that it releases under that manifest")
 
 
-def _read_known(path: Path, found: Unpacked) -> Known:
-    data = read_file(path, limit=limits.MANIFEST_BYTES)
+def _known_from(path: Path, data: bytes, found: Unpacked) -> Known:
     with naming(path):
-        roster = found.home.roster()
-        if Envelope.parse(data, limit=limits.MANIFEST_BYTES).payload.get("format") == MANIFEST_FORMAT:
-            return Known(AgreedManifest.parse(data, roster).manifest.epoch, ())
-        point = parse_signed_point(data, participant=found.home.identity.name, roster=roster)
-        return Known(point.epoch, (point.head,))
+        try:
+            return _parse_known(data, found)
+        except ProtocolError as error:
+            raise CeremonyError(
+                f"{error}; --known takes a bundle or a signed head (of the audit, or in a release)"
+            ) from error
+
+
+def _parse_known(data: bytes, found: Unpacked) -> Known:
+    roster = found.home.roster()
+    if Envelope.parse(data, limit=limits.MANIFEST_BYTES).payload.get("format") == MANIFEST_FORMAT:
+        return Known(AgreedManifest.parse(data, roster).manifest.epoch, ())
+    point = parse_signed_point(data, participant=found.home.identity.name, roster=roster)
+    return Known(point.epoch, (point.head,))
 
 
 def _confirm(found: Unpacked, known: Known, given: str | None) -> None:

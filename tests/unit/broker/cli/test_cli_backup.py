@@ -295,6 +295,27 @@ def test_a_head_that_is_newer_than_what_was_restored_is_said_to_be_so(world, sto
         assert (failed.status, "or a backup older than this head was restored" in failed.err) == (5, True)
 
 
+def test_a_file_that_is_to_be_known_is_read_before_the_passphrase_is_asked_for(backup, site, tmp_path):
+    refused = site("restore", backup, "--known", tmp_path / "nope", root=tmp_path / "new", passphrase="absent")
+    assert (refused.status, f"cannot read {tmp_path}/nope" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("content", [WORDS.encode(), b"{}", b""], ids=["text", "another object", "nothing"])
+def test_what_is_known_is_a_bundle_or_a_head(backup, site, tmp_path, content):
+    (tmp_path / "pp").write_bytes(content)
+    refused = site("restore", backup, "--known", tmp_path / "pp", root=tmp_path / "new")
+    assert refused.status == 4
+    assert f"{tmp_path}/pp: " in refused.err
+    assert "--known takes a bundle or a signed head" in refused.err
+
+
+def test_a_signed_document_of_another_kind_is_not_known(world, store, backup, site):
+    tmp_path = world.root.parent
+    (tmp_path / "card").write_bytes(store.new_share().sign(store.home.release_key, store.home.roster()).to_bytes())
+    refused = site("restore", backup, "--known", tmp_path / "card", root=tmp_path / "new")
+    assert (refused.status, "--known takes a bundle or a signed head" in refused.err) == (4, True)
+
+
 def test_a_backup_of_another_history_is_refused(world, store, agreed, backup, site):
     tmp_path = world.root.parent
     fork = tmp_path / "fork"
