@@ -63,15 +63,18 @@ class Unpacked:
         why = []
         if self.facts.epoch < known.epoch:
             why.append(f"its highest epoch is {self.facts.epoch}, while epoch {known.epoch} is known")
-        for head in known.heads:
-            if head.sequence > self.facts.head.sequence:
-                why.append(
-                    f"its audit ends at record {self.facts.head.sequence}, while record {head.sequence} is known; "
-                    "if an epoch was accepted since, give its bundle with --known"
-                )
-            elif head.sequence and self.facts.hashes.get(head.sequence) != head.hash:
-                why.append(f"its audit has another record {head.sequence} than the one that is known")
+        reached, ends = max((head.sequence for head in known.heads), default=0), self.facts.head.sequence
+        if reached > ends:
+            why.append(
+                f"its audit ends at record {ends}, while record {reached} is known; "
+                "if an epoch was accepted since, give its bundle with --known"
+            )
+        others = {one.sequence for one in known.heads if 0 < one.sequence <= ends and not self._has(one)}
+        why += [f"its audit has another record {sequence} than the one that is known" for sequence in sorted(others)]
         return tuple(why)
+
+    def _has(self, head: ChainHead) -> bool:
+        return self.facts.hashes.get(head.sequence) == head.hash
 
     def why_changed(self, known: Known) -> tuple[str, ...]:
         """Return each of the participant's own files that would be exchanged for another one."""
@@ -270,7 +273,7 @@ def _move(stage: Path, root: Path, aside: str | None) -> Path | None:
 
 
 def merge(known: Sequence[Known]) -> Known:
-    """Return everything that is known."""
-    heads = tuple(head for one in known for head in one.heads)
+    """Return everything that is known, each point of the audit once."""
+    heads = tuple(dict.fromkeys(head for one in known for head in one.heads))
     files = {name: digest for one in known for name, digest in one.files.items()}
     return Known(max((one.epoch for one in known), default=0), heads, files)

@@ -106,7 +106,9 @@ def restore(
     with opened(file) as backup_file:
         passphrase = read_passphrase(passphrase_file, new=False, of=_OF_BACKUP)
         with ended_by_sigterm(), unpacked(backup_file, root, passphrase, source.load) as found:
-            everything = merge([known_here(root, found), *(_known_from(path, data, found) for path, data in files)])
+            here, elsewhere = known_here(root, found), merge([_known_from(path, data, found) for path, data in files])
+            everything = merge([here, elsewhere])
+            _show(found, here, elsewhere)
             _confirm(found, everything, confirm)
             aside = put_in_place(found, root, everything, now=now(), random=os.urandom, replace=replace)
     if aside is not None:
@@ -133,19 +135,24 @@ def _parse_known(data: bytes, found: Unpacked) -> Known:
     return Known(point.epoch, (point.head,))
 
 
-def _confirm(found: Unpacked, known: Known, given: str | None) -> None:
-    """Show what the backup holds, and have the participant name it in words."""
+def _show(found: Unpacked, here: Known, elsewhere: Known) -> None:
+    """Show what the backup holds, and what is known without it."""
     facts, identity = found.facts, found.home.identity
-    why, changed = found.why_older(known), found.why_changed(known)
     shown = [
         ("broker", f"{identity.name} in {identity.network}"),
         ("made", moment(found.made_at)),
         ("audit", f"record {facts.head.sequence}, head {facts.head.hash.hex()}"),
         ("highest manifest", facts.named),
         *((name, digest) for name, digest in own_files(found.home.root).items() if digest != "none"),
-        ("known from elsewhere", _describe(known)),
+        *([("the data directory that is there", _describe(here))] if here.files else []),
+        ("known from elsewhere", _describe(elsewhere)),
     ]
     show_facts("The backup", shown, talk=True)
+
+
+def _confirm(found: Unpacked, known: Known, given: str | None) -> None:
+    """Warn of what would be lost, and have the participant name the backup in words."""
+    facts, why, changed = found.facts, found.why_older(known), found.why_changed(known)
     for one in why:
         warn(f"OLDER THAN WHAT IS KNOWN: {one}")
     for one in changed:
@@ -167,5 +174,6 @@ def _confirm(found: Unpacked, known: Known, given: str | None) -> None:
 
 
 def _describe(known: Known) -> str:
-    records = ", ".join(f"record {head.sequence}" for head in known.heads)
-    return ", ".join(part for part in (f"epoch {known.epoch}" if known.epoch else "", records) if part) or "nothing"
+    epochs = [f"epoch {known.epoch}"] if known.epoch else []
+    records = [f"record {sequence}" for sequence in sorted({head.sequence for head in known.heads})]
+    return ", ".join([*epochs, *records]) or "nothing"

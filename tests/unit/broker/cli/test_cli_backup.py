@@ -316,6 +316,26 @@ def test_a_signed_document_of_another_kind_is_not_known(world, store, backup, si
     assert (refused.status, "--known takes a bundle or a signed head" in refused.err) == (4, True)
 
 
+def test_what_is_known_twice_is_said_once_and_apart_from_the_data_directory_that_is_there(
+    world, store, agreed, backup, site
+):
+    tmp_path = world.root.parent
+    store.pause("after the backup")
+    head = store.chain_head().sequence
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(store.audit_head().sign(store.home.release_key).to_bytes())
+    store.close()
+    shown = site("restore", backup, "--replace", "--known", tmp_path / "one", "--known", tmp_path / "two").err
+    assert shown.count("OLDER THAN WHAT IS KNOWN") == 1
+    rows = {line[:36].strip(): line[36:].strip() for line in shown.splitlines()}
+    assert rows["the data directory that is there"] == f"epoch 1, record {head}"
+    assert rows["known from elsewhere"] == f"record {head}"
+    destroy(world)
+    gone = site("restore", backup).err
+    assert "the data directory that is there" not in gone
+    assert "nothing" in next(line for line in gone.splitlines() if "known from elsewhere" in line)
+
+
 def test_a_backup_of_another_history_is_refused(world, store, agreed, backup, site):
     tmp_path = world.root.parent
     fork = tmp_path / "fork"
