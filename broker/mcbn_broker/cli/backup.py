@@ -168,7 +168,7 @@ def _confirm(found: Unpacked, known: Known, given: str | None) -> None:
     kind = "older " if why else "unchecked " if unchecked else "changed " if changed else ""
     words = f"restore {kind}{facts.named}"
     if given is None:
-        given = ask_words(f'Type "{words}" to go on', option="--confirm")
+        given = ask_words(words, option="--confirm")
     if given != words:
         raise BackupError(f'not confirmed, so nothing was restored: the words are "{words}"')
 

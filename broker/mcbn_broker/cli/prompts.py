@@ -66,12 +66,16 @@ def confirm(question: str, *, yes: bool) -> None:
         raise CeremonyError("not confirmed, so nothing was done")
 
 
-def ask_words(question: str, *, option: str) -> str:
-    """Have a person type words.
+def ask_words(words: str, *, option: str) -> str:
+    """Have a person type words; whoever asks compares them.
+
+    Args:
+        words: What goes on, typed exactly.
+        option: Gives the words where there is no terminal.
 
     Raises:
         UsageError: There is no terminal to ask at.
     """
     if not sys.stdin.isatty():
-        raise UsageError(f"there is no terminal to ask at: {question}; or give the words with {option}")
-    return str(typer.prompt(question, err=True))
+        raise UsageError(f'no terminal: give {option} "{words}"')
+    return str(typer.prompt(f'Type "{words}" to go on', err=True))

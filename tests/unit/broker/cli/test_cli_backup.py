@@ -359,7 +359,7 @@ def test_where_nothing_is_known_the_words_say_so_and_a_terminal_is_needed_withou
     destroy(world)
     asked = site("restore", backup)
     assert asked.status == 2
-    assert words(agreed, "unchecked ") in asked.err
+    assert f'no terminal: give --confirm "{words(agreed, "unchecked ")}"' in asked.err
     assert "ask another participant" in asked.err
     assert site("restore", backup, "--confirm", words(agreed)).status == 4
     assert not world.root.exists()

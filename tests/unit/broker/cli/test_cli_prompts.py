@@ -70,6 +70,14 @@ def test_without_a_terminal_the_error_names_the_option():
         prompts.read_passphrase(None, new=False)
     with pytest.raises(UsageError, match="--yes"):
         prompts.confirm("Really?", yes=False)
+    with pytest.raises(UsageError, match=r'^no terminal: give --confirm "restore epoch 1"$'):
+        prompts.ask_words("restore epoch 1", option="--confirm")
+
+
+@pytest.mark.usefixtures("terminal")
+def test_words_are_shown_and_what_was_typed_is_returned(monkeypatch):
+    monkeypatch.setattr("typer.prompt", lambda question, err: f"{question}, {err}")
+    assert prompts.ask_words("restore epoch 1", option="--confirm") == 'Type "restore epoch 1" to go on, True'
 
 
 @pytest.mark.usefixtures("terminal")
