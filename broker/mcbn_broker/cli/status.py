@@ -10,6 +10,7 @@ from mcbn_broker.cli.opening import open_keyless_store
 from mcbn_broker.cli.options import DataDir, Output, OutputFormat
 from mcbn_broker.cli.text import emit_json, say_next, show_facts, show_rows, warn
 from mcbn_broker.keystore.identity import Identity
+from mcbn_broker.keystore.serve_lock import is_serving
 from mcbn_broker.moments import moment
 from mcbn_broker.release.consent import ConsentState
 from mcbn_broker.release.manifests import ManifestState, expiry
@@ -30,6 +31,7 @@ class Situation:
     roster_hash: RosterHash | None
     store: StoreStatus
     epochs_with_keys: tuple[int, ...]
+    serving: bool
 
     @property
     def share_made(self) -> bool:
@@ -68,6 +70,7 @@ def _look(store: Store) -> Situation:
         roster_hash=None if roster is None else roster.hash,
         store=store.status(),
         epochs_with_keys=tuple(one.epoch for one in store.shares() if one.held),
+        serving=is_serving(store.home.root),
     )
 
 
@@ -77,6 +80,7 @@ def _facts(found: Situation) -> list[tuple[str, str]]:
     return [
         ("broker", found.identity.url),
         ("data directory", found.data_dir),
+        ("serve", "running" if found.serving else "not running"),
         ("roster hash", "no roster adopted" if found.roster_hash is None else found.roster_hash.hex()),
         ("incarnation", state.incarnation.hex()),
         ("live leases", leases or "none"),
@@ -144,6 +148,7 @@ def as_json(found: Situation) -> dict[str, Any]:
         "network": found.identity.network,
         "url": found.identity.url,
         "data_dir": found.data_dir,
+        "serving": found.serving,
         "roster_hash": None if found.roster_hash is None else found.roster_hash.hex(),
         "incarnation": state.incarnation.hex(),
         "schema": state.schema,

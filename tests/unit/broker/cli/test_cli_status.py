@@ -1,12 +1,15 @@
 """`status`: what it warns of, and what it says to do next."""
 
 import dataclasses
+import json
+from contextlib import nullcontext
 
 import pytest
 
 from mcbn_broker.audit.chain import EMPTY
 from mcbn_broker.cli import status
 from mcbn_broker.keystore.identity import Identity
+from mcbn_broker.keystore.serve_lock import serve_lock
 from mcbn_broker.release.consent import Consent, ConsentState
 from mcbn_broker.release.manifests import ManifestState
 from mcbn_broker.storage.status import ManifestStatus, StoreStatus
@@ -20,7 +23,7 @@ def manifest(state=ManifestState.CURRENT, *, simulated=False, insecure_terms=(),
     return ManifestStatus(epoch, ManifestHash(bytes(32)), 0, 100, state, simulated, insecure_terms)
 
 
-def situation(*manifests, consent=ALLOWED, keys=(), roster=True):
+def situation(*manifests, consent=ALLOWED, keys=(), roster=True, serving=False):
     store = StoreStatus(
         incarnation=bytes(16),
         schema="1",
@@ -36,6 +39,7 @@ def situation(*manifests, consent=ALLOWED, keys=(), roster=True):
         roster_hash=RosterHash(b"\x01" * 32) if roster else None,
         store=store,
         epochs_with_keys=keys,
+        serving=serving,
     )
 
 
@@ -83,6 +87,26 @@ def test_json_has_the_current_manifest_apart_and_plain_values():
     assert value["next_share"] == {"epoch": 3, "made": True}
     assert value["leases"] == {"client": 2, "server": 0}
     assert value["audit"] == {"sequence": 0, "hash": "00" * 32}
+
+
+def test_json_says_whether_serve_runs():
+    assert [status.as_json(situation(serving=one))["serving"] for one in (True, False)] == [True, False]
+
+
+@pytest.mark.parametrize("serving", [True, False])
+def test_status_says_whether_serve_runs_on_this_data_directory(command, tmp_path, serving):
+    root = tmp_path / "state"
+    made = command(
+        *("init", "--network", "demo", "--name", "alice", "--url", "https://a.example"),
+        *("--data-dir", root, "--create-kek", "--kek-file", tmp_path / "kek"),
+    )
+    assert made.status == 0, made.err
+    with serve_lock(root) if serving else nullcontext():
+        table = command("status", "--data-dir", root).out
+        value = json.loads(command("status", "--data-dir", root, "--output", "json").out)
+    (row,) = [line.split() for line in table.splitlines() if line.split()[:1] == ["serve"]]
+    assert row[1:] == (["running"] if serving else ["not", "running"])
+    assert value["serving"] is serving
 
 
 def test_without_manifest_json_says_null():
