@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mcbn_broker.cli.examples import examples
+from mcbn_broker.cli.first_steps import make_card
 from mcbn_broker.cli.opening import now
 from mcbn_broker.cli.options import DataDir, Kek, KekFile, KmsEndpoint
 from mcbn_broker.cli.paths import resolve_data_dir, resolve_kek
@@ -63,7 +64,4 @@ def init(
     say(f"The broker of {name} is in {root}. Consent is paused.")
     say(source.advice(root))
     say(f"Back it up with mcbn-broker backup; leave {root / 'epochs'} out of any other copy, which would outlive it.")
-    say_next(
-        f"mcbn-broker consent-key new --out {name}.consent-key.json; then "
-        f"mcbn-broker card --consent-key {name}.consent-key.json --out {name}.participant.json"
-    )
+    say_next(make_card(name))

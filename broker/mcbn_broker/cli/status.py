@@ -6,6 +6,7 @@ from typing import Any, Final
 import typer
 
 from mcbn_broker.cli.consent import consent_facts, consent_json
+from mcbn_broker.cli.first_steps import adopt_roster, build_roster, make_card
 from mcbn_broker.cli.opening import open_keyless_store
 from mcbn_broker.cli.options import DataDir, Output, OutputFormat
 from mcbn_broker.cli.text import emit_json, say_next, show_facts, show_rows, warn
@@ -31,6 +32,7 @@ class Situation:
     roster_hash: RosterHash | None
     store: StoreStatus
     epochs_with_keys: tuple[int, ...]
+    card_made: bool
     serving: bool
 
     @property
@@ -70,6 +72,7 @@ def _look(store: Store) -> Situation:
         roster_hash=None if roster is None else roster.hash,
         store=store.status(),
         epochs_with_keys=tuple(one.epoch for one in store.shares() if one.held),
+        card_made=store.home.card_made,
         serving=is_serving(store.home.root),
     )
 
@@ -116,7 +119,7 @@ def warnings_of(found: Situation) -> list[str]:
 def next_steps(found: Situation) -> list[str]:
     """Return what the participant has to do before its broker releases again, first things first."""
     if found.roster_hash is None:
-        return ["exchange cards, then: mcbn-broker share new --roster roster.json --out NAME.commitment.json"]
+        return _towards_a_roster(found)
     if found.manifest is None:
         if any(one.state is ManifestState.UPCOMING for one in found.store.manifests):
             return ["nothing: the accepted manifest becomes valid later"]
@@ -124,6 +127,13 @@ def next_steps(found: Situation) -> list[str]:
     if found.store.consent.state is ConsentState.PAUSED:
         return ["mcbn-broker consent allow, when you agree that the broker releases"]
     return []
+
+
+def _towards_a_roster(found: Situation) -> list[str]:
+    name = found.identity.name
+    if not found.card_made:
+        return [make_card(name)]
+    return [f"{build_roster(f'{name}.participant.json')}; then: {adopt_roster(name, 'roster.json')}"]
 
 
 def _expiry(found: Situation) -> str:

@@ -23,7 +23,7 @@ def manifest(state=ManifestState.CURRENT, *, simulated=False, insecure_terms=(),
     return ManifestStatus(epoch, ManifestHash(bytes(32)), 0, 100, state, simulated, insecure_terms)
 
 
-def situation(*manifests, consent=ALLOWED, keys=(), roster=True, serving=False):
+def situation(*manifests, consent=ALLOWED, keys=(), roster=True, card=True, serving=False):
     store = StoreStatus(
         incarnation=bytes(16),
         schema="1",
@@ -39,14 +39,25 @@ def situation(*manifests, consent=ALLOWED, keys=(), roster=True, serving=False):
         roster_hash=RosterHash(b"\x01" * 32) if roster else None,
         store=store,
         epochs_with_keys=keys,
+        card_made=card,
         serving=serving,
     )
+
+
+def init(command, folder):
+    """Make alice's broker in `folder`/state."""
+    made = command(
+        *("init", "--network", "demo", "--name", "alice", "--url", "https://a.example"),
+        *("--data-dir", folder / "state", "--create-kek", "--kek-file", folder / "kek"),
+    )
+    assert made.status == 0, made.err
+    return made
 
 
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (situation(roster=False), "share new --roster"),
+        (situation(roster=False, card=False), "mcbn-broker consent-key new --out alice.consent-key.json; then "),
         (situation(), "share new --out"),
         (situation(keys=(1,)), "manifest accept"),
         (situation(manifest(ManifestState.UPCOMING)), "becomes valid later"),
@@ -62,6 +73,21 @@ def situation(*manifests, consent=ALLOWED, keys=(), roster=True, serving=False):
 def test_next_step(found, expected):
     (step,) = status.next_steps(found)
     assert expected in step
+
+
+def test_with_a_card_the_roster_comes_next_and_then_the_share():
+    assert status.next_steps(situation(roster=False)) == [
+        "send alice.participant.json to the other participants, compare the fingerprints by telephone, "
+        "then: mcbn-broker roster build *.participant.json --out roster.json; "
+        "then: mcbn-broker share new --roster roster.json --out alice.commitment.json",
+    ]
+
+
+def test_after_init_status_says_what_init_said(command, tmp_path):
+    made = init(command, tmp_path)
+    last = made.err.splitlines()[-1]
+    assert last.startswith("Next: mcbn-broker consent-key new ")
+    assert command("status", "--data-dir", tmp_path / "state").err.splitlines() == [last]
 
 
 def test_nothing_to_do_once_it_releases():
@@ -96,11 +122,7 @@ def test_json_says_whether_serve_runs():
 @pytest.mark.parametrize("serving", [True, False])
 def test_status_says_whether_serve_runs_on_this_data_directory(command, tmp_path, serving):
     root = tmp_path / "state"
-    made = command(
-        *("init", "--network", "demo", "--name", "alice", "--url", "https://a.example"),
-        *("--data-dir", root, "--create-kek", "--kek-file", tmp_path / "kek"),
-    )
-    assert made.status == 0, made.err
+    init(command, tmp_path)
     with serve_lock(root) if serving else nullcontext():
         table = command("status", "--data-dir", root).out
         value = json.loads(command("status", "--data-dir", root, "--output", "json").out)
