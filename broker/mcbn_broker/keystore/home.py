@@ -81,7 +81,10 @@ class Home:
         """
         make_private_folder(root)
         if (root / _IDENTITY).exists():
-            raise NotReadyError(f"{root} is already a broker's data directory: init would replace its keys")
+            raise NotReadyError(
+                f"{root} is already a broker's data directory: init would replace its keys; name another --data-dir, "
+                "or see `mcbn-broker status`"
+            )
 
     @classmethod
     def open(cls, root: Path, kek: KeyEncryptionKey | None, random: Callable[[int], bytes] = os.urandom) -> Self:

@@ -90,6 +90,16 @@ def test_after_init_status_says_what_init_said(command, tmp_path):
     assert command("status", "--data-dir", tmp_path / "state").err.splitlines() == [last]
 
 
+def test_a_second_init_says_what_else_may_have_been_meant(command, tmp_path):
+    init(command, tmp_path)
+    again = command(
+        *("init", "--network", "demo", "--name", "bob", "--url", "https://b.example"),
+        *("--data-dir", tmp_path / "state", "--create-kek", "--kek-file", tmp_path / "other"),
+    )
+    assert "name another --data-dir, or see `mcbn-broker status`" in again.err
+    assert not (tmp_path / "other").exists()
+
+
 def test_nothing_to_do_once_it_releases():
     assert status.next_steps(situation(manifest())) == []
 
