@@ -92,7 +92,8 @@ def _facts(found: Situation) -> list[tuple[str, str]]:
             f"epoch {state.next_share_epoch}: {'made' if found.share_made else 'not made yet'}",
         ),
         ("epochs with keys", ", ".join(map(str, found.epochs_with_keys)) or "none"),
-        ("audit", f"record {state.audit.sequence}, head {state.audit.hash.hex()}"),
+        ("audit records", str(state.audit.sequence)),
+        ("audit head", state.audit.hash.hex()),
     ]
 
 
