@@ -70,7 +70,10 @@ async def issuer(
     name: Annotated[str | None, typer.Option("--issuer", help="The tokens' iss, where it is not the URL.")] = None,
     ready_fd: ReadyFd = None,
 ) -> None:
-    """Serve discovery and keys; sign for launchers over the control socket. Ready line: {"url": ...}."""
+    """Serve an attestation service.
+
+    Discovery and keys are on HTTP; launchers get tokens signed over the control socket. Ready line: {"url": ...}.
+    """
     host, port = _address(listen)
     service = Issuer(name)
     async with serve_issuer(service, host=host, port=port) as url, serve_control(service, control):

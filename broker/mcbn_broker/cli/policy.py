@@ -33,7 +33,7 @@ from mcbn_protocol.identifiers import Role
 from mcbn_protocol.manifest import Manifest
 from mcbn_protocol.reference_values import ConfidentialSpaceReference
 
-app = typer.Typer(help="What a token comes to, check by check, and what an agreement forgets.", no_args_is_help=True)
+app = typer.Typer(help="What a token comes to, and what an agreement forgets.", no_args_is_help=True)
 
 _TOKEN_BYTES: Final = limits.TOKEN_CHARS + 2
 _FILE_BYTES: Final = 64 * 1024
