@@ -36,18 +36,35 @@ def new_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands: _Commands, name: str, text: str) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
+def _add(commands: _Commands, name: str, text: str, *examples: str) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=text,
+        description=text.capitalize() + ".",
+        epilog="\n".join(["example:", *(f"  {line}" for line in examples)]) if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
 
 
 def _add_build(commands: _Commands) -> None:
-    build = _add(commands, "build", "build the images: layouts, loadable archives, digests, terms")
+    build = _add(
+        commands,
+        "build",
+        "build the images: layouts, loadable archives, digests, terms",
+        "mcbn-images build --roster roster.json --out build/images",
+    )
     _add_inputs(build)
     _add_output(build)
 
 
 def _add_verify(commands: _Commands) -> None:
-    verify = _add(commands, "verify", "rebuild and compare with a digest")
+    verify = _add(
+        commands,
+        "verify",
+        "rebuild and compare with a digest",
+        "mcbn-images verify sha256:... --roster roster.json --against theirs.tar",
+    )
     verify.add_argument("digest", metavar="DIGEST", help="sha256: and 64 hex digits")
     _add_inputs(verify)
     verify.add_argument("--against", type=Path, metavar="PATH", help="its layout or archive, to say what differs")
@@ -60,7 +77,12 @@ def _add_lock(commands: _Commands) -> None:
 
 
 def _add_extend(commands: _Commands) -> None:
-    extend = _add(commands, "extend", "add an application to an image as one more layer")
+    extend = _add(
+        commands,
+        "extend",
+        "add an application to an image as one more layer",
+        "mcbn-images extend build/images/server --spec application.toml --out build/application",
+    )
     extend.add_argument("base", type=Path, metavar="LAYOUT", help="the base image: a layout or an archive of one")
     extend.add_argument("--spec", type=Path, required=True, metavar="FILE", help="what is added, in TOML")
     _add_output(extend)

@@ -49,7 +49,7 @@ def _show_cards(cards: list[ParticipantCard]) -> None:
     show_rows("Participants", ("name", "broker", "fingerprint of the card"), rows, talk=True)
 
 
-@app.command()
+@app.command(epilog=examples("mcbn-broker roster show roster.json"))
 def show(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The roster file.")],
     *,

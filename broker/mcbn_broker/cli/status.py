@@ -6,6 +6,7 @@ from typing import Any, Final
 import typer
 
 from mcbn_broker.cli.consent import consent_facts, consent_json
+from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.first_steps import adopt_roster, build_roster, make_card
 from mcbn_broker.cli.opening import open_keyless_store
 from mcbn_broker.cli.options import DataDir, Output, OutputFormat
@@ -46,7 +47,7 @@ class Situation:
         return next((one for one in self.store.manifests if one.state is ManifestState.CURRENT), None)
 
 
-@app.command()
+@app.command(epilog=examples("mcbn-broker status", "mcbn-broker status --output json"))
 def status(*, output: Output = OutputFormat.TABLE, data_dir: DataDir = None) -> None:
     """Show where this participant stands. Consent, manifests, audit, leases, warnings, and what to do next."""
     with open_keyless_store(data_dir, thorough=True) as store:
