@@ -69,8 +69,10 @@ def _runs_in_loop(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable
 async def issuer(
     *,
     control: Control,
-    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:0",
-    name: Annotated[str | None, typer.Option("--issuer", help="The tokens' iss, where it is not the URL.")] = None,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Port 0 takes a free one.")] = "127.0.0.1:0",
+    name: Annotated[
+        str | None, typer.Option("--issuer", metavar="URL", help="The tokens' iss, where it is not the URL.")
+    ] = None,
     ready_fd: ReadyFd = None,
 ) -> None:
     """Serve an attestation service.
@@ -119,9 +121,11 @@ async def token(
     *,
     control: Control,
     machine: Machine,
-    audience: Annotated[str, typer.Option(help="The token's aud.")],
-    nonce: Annotated[list[str] | None, typer.Option(help="A nonce, 10 to 74 bytes; repeat for more.")] = None,
-    token_type: Annotated[str, typer.Option(help="OIDC or PKI.")] = "OIDC",  # noqa: S107  a kind of token, not a secret
+    audience: Annotated[str, typer.Option(metavar="AUDIENCE", help="The token's aud.")],
+    nonce: Annotated[
+        list[str] | None, typer.Option(metavar="NONCE", help="A nonce, 10 to 74 bytes; repeat for more.")
+    ] = None,
+    token_type: Annotated[str, typer.Option(metavar="TYPE", help="OIDC or PKI.")] = "OIDC",  # noqa: S107  a kind of token, not a secret
 ) -> None:
     """Print one token for a VM."""
     options = TokenOptions(audience=audience, nonces=tuple(nonce or ()), token_type=token_type)

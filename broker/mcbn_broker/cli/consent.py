@@ -13,7 +13,7 @@ from mcbn_broker.moments import moment
 from mcbn_broker.release.consent import Consent
 
 app = typer.Typer(help="This participant's present decision. It binds a running `serve` at once.", no_args_is_help=True)
-Reason = Annotated[str, typer.Option(help="Why; it goes into the audit.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; it goes into the audit.")]
 
 
 @app.command(epilog=examples("mcbn-broker consent show"))

@@ -43,9 +43,11 @@ def _url(value: str) -> str:
 )
 def init(
     *,
-    network: Annotated[str, typer.Option(help="The network's name, the same at every participant.", callback=_name)],
-    name: Annotated[str, typer.Option(help="This participant's name in it.", callback=_name)],
-    url: Annotated[str, typer.Option(help="Where workloads will reach this broker.", callback=_url)],
+    network: Annotated[
+        str, typer.Option(metavar="NAME", help="The network's name, the same at every participant.", callback=_name)
+    ],
+    name: Annotated[str, typer.Option(metavar="NAME", help="This participant's name in it.", callback=_name)],
+    url: Annotated[str, typer.Option(metavar="URL", help="Where workloads will reach this broker.", callback=_url)],
     create_kek: Annotated[
         bool, typer.Option("--create-kek", help="Make the key-encryption key: in --kek-file, or wrapped by --kek.")
     ] = False,

@@ -57,9 +57,13 @@ _STYLES: Final = {
 def explain_command(
     *,
     token: Annotated[str, typer.Argument(metavar="TOKEN", help="The token's file; - for standard input.")],
-    at: Annotated[str, typer.Option(help="The time to judge by: Unix seconds, or 2026-11-24T12:00:00Z.")],
-    audience: Annotated[str | None, typer.Option(help="What `aud` must be.")] = None,
-    nonce: Annotated[list[str] | None, typer.Option(help="A nonce; together, exactly those of the token.")] = None,
+    at: Annotated[
+        str, typer.Option(metavar="TIME", help="The time to judge by: Unix seconds, or 2026-11-24T12:00:00Z.")
+    ],
+    audience: Annotated[str | None, typer.Option(metavar="AUDIENCE", help="What `aud` must be.")] = None,
+    nonce: Annotated[
+        list[str] | None, typer.Option(metavar="NONCE", help="A nonce; together, exactly those of the token.")
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="The attestation root's certificate (PEM), for PKI tokens.")] = None,
     jwks: Annotated[Path | None, typer.Option(help="The issuer's key set (JSON), for OIDC tokens.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="A manifest, draft or bundle: its reference values.")] = None,
