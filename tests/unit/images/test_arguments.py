@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from mcbn_images.arguments import new_parser
+from mcbn_images.definitions import IMAGES
 
 
 def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -21,3 +22,8 @@ def test_examples_are_understood(name):
     for line in lines:
         program, *words = shlex.split(line)
         assert (program, parser.parse_args(words).command) == (parser.prog, name)
+
+
+def test_help_of_only_says_which_three():
+    shown = " ".join(subparsers(new_parser())["build"].format_help().split())
+    assert f"the three ({', '.join(IMAGES)})" in shown
