@@ -14,6 +14,12 @@ _DESCRIPTION: Final = (
     "Builds the images that participants trust. The same source, locks and roster give the same digests everywhere."
 )
 
+_OUTPUT: Final = "what standard output gets: a table for people, or JSON for programs; default: table"
+_ONLY: Final = (
+    f"one image instead of the three ({', '.join(IMAGES)}); {' and '.join(DEVELOPMENT)}, which protects nothing, "
+    "is built only if it is named here"
+)
+
 
 def new_parser() -> argparse.ArgumentParser:
     """Return the parser of `mcbn-images`."""
@@ -36,22 +42,39 @@ def new_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands: _Commands, name: str, text: str) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
+def _add(commands: _Commands, name: str, text: str, *examples: str) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=text,
+        description=text.capitalize() + ".",
+        epilog="\n".join(["example:", *(f"  {line}" for line in examples)]) if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
 
 
 def _add_build(commands: _Commands) -> None:
-    build = _add(commands, "build", "build the images: layouts, loadable archives, digests, terms")
+    build = _add(
+        commands,
+        "build",
+        "build the images: layouts, loadable archives, digests, terms",
+        "mcbn-images build --roster roster.json --out build/images",
+    )
     _add_inputs(build)
     _add_output(build)
 
 
 def _add_verify(commands: _Commands) -> None:
-    verify = _add(commands, "verify", "rebuild and compare with a digest")
+    verify = _add(
+        commands,
+        "verify",
+        "rebuild and compare with a digest",
+        "mcbn-images verify sha256:... --roster roster.json --against theirs.tar",
+    )
     verify.add_argument("digest", metavar="DIGEST", help="sha256: and 64 hex digits")
     _add_inputs(verify)
     verify.add_argument("--against", type=Path, metavar="PATH", help="its layout or archive, to say what differs")
-    verify.add_argument("--output", choices=("table", "json"), default="table")
+    verify.add_argument("--output", choices=("table", "json"), default="table", help=_OUTPUT)
 
 
 def _add_lock(commands: _Commands) -> None:
@@ -60,7 +83,12 @@ def _add_lock(commands: _Commands) -> None:
 
 
 def _add_extend(commands: _Commands) -> None:
-    extend = _add(commands, "extend", "add an application to an image as one more layer")
+    extend = _add(
+        commands,
+        "extend",
+        "add an application to an image as one more layer",
+        "mcbn-images extend build/images/server --spec application.toml --out build/application",
+    )
     extend.add_argument("base", type=Path, metavar="LAYOUT", help="the base image: a layout or an archive of one")
     extend.add_argument("--spec", type=Path, required=True, metavar="FILE", help="what is added, in TOML")
     _add_output(extend)
@@ -80,20 +108,20 @@ def _add_push(commands: _Commands) -> None:
     push.add_argument("--username", metavar="NAME", help="for a registry that is not Google's")
     push.add_argument("--password-file", type=Path, metavar="FILE", help="its first line is the password or token")
     push.add_argument("--insecure-http", action="store_true", help="plain HTTP to a registry on another machine")
-    push.add_argument("--output", choices=("table", "json"), default="table")
+    push.add_argument("--output", choices=("table", "json"), default="table", help=_OUTPUT)
 
 
 def _add_inputs(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--roster", type=Path, required=True, metavar="FILE", help="as `mcbn-broker roster build` wrote it"
     )
-    command.add_argument("--only", choices=(*IMAGES, *DEVELOPMENT), help="one image instead of the three")
+    command.add_argument("--only", choices=(*IMAGES, *DEVELOPMENT), help=_ONLY)
     _add_sources(command)
 
 
 def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write to")
-    command.add_argument("--output", choices=("table", "json"), default="table")
+    command.add_argument("--output", choices=("table", "json"), default="table", help=_OUTPUT)
 
 
 def _add_sources(command: argparse.ArgumentParser) -> None:

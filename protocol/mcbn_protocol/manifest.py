@@ -124,6 +124,7 @@ class Manifest:
             {signer.key_id for one in self.roles[role].evidence for signer in one.image_signatures or ()}
             for role in Role
         ]
+        shared_digests, shared_signers = client & server, signers[0] & signers[1]
         return [
             ("epoch 1 has no previous manifest, and every later one has", (self.epoch == 1) != (self.previous is None)),
             ("valid_until is at most two years after valid_from", not 0 < length <= limits.VALIDITY_SECONDS_MAX),
@@ -143,8 +144,11 @@ class Manifest:
             ),
             ("two participants have the same commitment", len(set(self.commitments.values())) != len(self.commitments)),
             ("simulated and production issuers cannot be mixed", len(issuers) != 1),
-            ("an image digest belongs to one role only", bool(client & server)),
-            ("a key that signs images belongs to one role only", bool(signers[0] & signers[1])),
+            (f"an image digest belongs to one role only, not to {_both(shared_digests)}", bool(shared_digests)),
+            (
+                f"a key that signs images belongs to one role only, not to {_both(shared_signers)}",
+                bool(shared_signers),
+            ),
         ]
 
     @property
@@ -251,6 +255,10 @@ class Manifest:
                 ),
                 key_log=fields.flag("key_log"),
             )
+
+
+def _both(shared: set[str]) -> str:
+    return f"{' and '.join(role.value for role in Role)}: {', '.join(sorted(shared))}"
 
 
 def _broker_json(broker: BrokerAddress) -> JsonObject:

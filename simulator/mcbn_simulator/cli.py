@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -17,6 +17,7 @@ from mcbn_simulator.compose.command import compose
 from mcbn_simulator.control import ControlClient
 from mcbn_simulator.demo.command import demo
 from mcbn_simulator.errors import ListenError
+from mcbn_simulator.examples import examples
 from mcbn_simulator.issuer import Issuer
 from mcbn_simulator.machine import SimulatedMachine
 from mcbn_simulator.serving import serve_control, serve_issuer, serve_launcher
@@ -32,6 +33,8 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(compose)
+
+_A_MACHINE: Final = """echo '{"image_digest": "sha256:'$(printf %064d 0)'"}' >machine.json"""
 
 Control = Annotated[Path, typer.Option(help="The issuer's private control socket.")]
 Machine = Annotated[Path, typer.Option(help="JSON description of the VM, read anew at each request.")]
@@ -61,23 +64,33 @@ def _runs_in_loop(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable
     return run
 
 
-@app.command()
+@app.command(epilog=examples("mcbn-simulator issuer --control control.sock --listen 127.0.0.1:8400"))
 @_runs_in_loop
 async def issuer(
     *,
     control: Control,
-    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:0",
-    name: Annotated[str | None, typer.Option("--issuer", help="The tokens' iss, where it is not the URL.")] = None,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Port 0 takes a free one.")] = "127.0.0.1:0",
+    name: Annotated[
+        str | None, typer.Option("--issuer", metavar="URL", help="The tokens' iss, where it is not the URL.")
+    ] = None,
     ready_fd: ReadyFd = None,
 ) -> None:
-    """Serve discovery and keys; sign for launchers over the control socket. Ready line: {"url": ...}."""
+    """Serve an attestation service.
+
+    Discovery and keys are on HTTP; launchers get tokens signed over the control socket. Ready line: {"url": ...}.
+    """
     host, port = _address(listen)
     service = Issuer(name)
     async with serve_issuer(service, host=host, port=port) as url, serve_control(service, control):
         await _until_stopped({"url": url}, ready_fd)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        _A_MACHINE,
+        "mcbn-simulator launcher --control control.sock --machine machine.json --socket teeserver.sock",
+    )
+)
 @_runs_in_loop
 async def launcher(
     *,
@@ -97,15 +110,22 @@ async def launcher(
         await _until_stopped({"socket": str(socket), "token_file": str(token_path)}, ready_fd)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        _A_MACHINE,
+        "mcbn-simulator token --control control.sock --machine machine.json --audience https://a.example",
+    )
+)
 @_runs_in_loop
 async def token(
     *,
     control: Control,
     machine: Machine,
-    audience: Annotated[str, typer.Option(help="The token's aud.")],
-    nonce: Annotated[list[str] | None, typer.Option(help="A nonce, 10 to 74 bytes; repeat for more.")] = None,
-    token_type: Annotated[str, typer.Option(help="OIDC or PKI.")] = "OIDC",  # noqa: S107  a kind of token, not a secret
+    audience: Annotated[str, typer.Option(metavar="AUDIENCE", help="The token's aud.")],
+    nonce: Annotated[
+        list[str] | None, typer.Option(metavar="NONCE", help="A nonce, 10 to 74 bytes; repeat for more.")
+    ] = None,
+    token_type: Annotated[str, typer.Option(metavar="TYPE", help="OIDC or PKI.")] = "OIDC",  # noqa: S107  a kind of token, not a secret
 ) -> None:
     """Print one token for a VM."""
     options = TokenOptions(audience=audience, nonces=tuple(nonce or ()), token_type=token_type)

@@ -75,8 +75,12 @@ class Server(uvicorn.Server):
         yield
 
 
-def bind(address: str) -> socket.socket:
+def bind(address: str, *, option: str) -> socket.socket:
     """Return a listening socket.
+
+    Args:
+        address: `HOST:PORT`.
+        option: What sets it, for the error: nobody needs to have typed the address.
 
     Raises:
         UsageError: The address cannot be bound, with the system's reason.
@@ -91,7 +95,7 @@ def bind(address: str) -> socket.socket:
             listener.listen(_BACKLOG)
             on_error.pop_all()
     except OSError as error:
-        raise UsageError(f"cannot listen on {address}: {error}") from error
+        raise UsageError(f"cannot listen on {address}: {error.strerror}; {option} names another address") from error
     return listener
 
 

@@ -154,7 +154,10 @@ def _add_gauges(metrics: Metrics, watch: Watch) -> None:
 def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket]:
     """Return the sockets for workloads and for the operator: handed over, or bound here."""
     sockets = handed_over(os.environ)
-    return sockets.get("broker") or bind(settings.listen), sockets.get("health") or bind(settings.health_listen)
+    return (
+        sockets.get("broker") or bind(settings.listen, option="--listen"),
+        sockets.get("health") or bind(settings.health_listen, option="--health-listen"),
+    )
 
 
 async def _listen(

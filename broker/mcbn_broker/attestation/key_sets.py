@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from mcbn_broker.attestation.errors import KeysUnavailable, NotAuthentic, TokenCheck
 from mcbn_broker.attestation.fetching import DocumentError
 from mcbn_broker.attestation.published_keys import PublishedKeys, fetch_published_keys
+from mcbn_broker.telemetry.logs import logger
 
 _LOOK_AGAIN_SECONDS: Final = 5.0  # how soon the background task notices an issuer that it was told to follow
 _SHORTEST_SLEEP_SECONDS: Final = 0.1
@@ -65,6 +66,17 @@ class KeySetState:
     last_error: str | None
 
 
+def warn_of_failed_fetch(state: KeySetState) -> None:
+    """Log a fetch that failed, at once: no request may come to ask for the key set."""
+    logger().warning(
+        "key_set_not_fetched",
+        issuer=state.issuer,
+        failures=state.failures,
+        usable=state.usable,
+        detail=state.last_error,
+    )
+
+
 @dataclass(eq=False)
 class _Entry:
     """One issuer's set and the fetch under way. Times are the clock's."""
@@ -91,6 +103,7 @@ class KeySets:
         clock: Seconds that never step back (`time.monotonic`): a changed wall clock must not age or freshen a key.
         sleep: `asyncio.sleep`.
         jitter: A random number from 0 to below 1, so that brokers restarted together do not fetch together.
+        on_failure: Told of each fetch that failed. They back off, so that it is not told often.
     """
 
     def __init__(
@@ -101,12 +114,14 @@ class KeySets:
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         jitter: Callable[[], float],
+        on_failure: Callable[[KeySetState], None] = warn_of_failed_fetch,
     ) -> None:
         self._client = client
         self._limits = limits
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
+        self._on_failure = on_failure
         self._entries: dict[str, _Entry] = {}
 
     def follow(self, issuers: Iterable[str]) -> None:
@@ -150,16 +165,11 @@ class KeySets:
     def age(self, issuer: str) -> float | None:
         """Return the seconds since the present set was fetched, or None if there is none."""
         entry = self._entries.get(issuer)
-        return self._clock() - entry.fetched_at if entry is not None and entry.generation else None
+        return None if entry is None else self._age(entry)
 
     def states(self) -> tuple[KeySetState, ...]:
         """Return what is known of each followed issuer's set."""
-        return tuple(
-            KeySetState(
-                issuer, self.age(issuer), len(entry.keys), self._usable(entry), entry.failures, entry.last_error
-            )
-            for issuer, entry in self._entries.items()
-        )
+        return tuple(self._state(entry) for entry in self._entries.values())
 
     async def aclose(self) -> None:
         """End the fetches that are under way. Requests that wait for one are cancelled with it."""
@@ -167,6 +177,19 @@ class KeySets:
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
+
+    def _state(self, entry: _Entry) -> KeySetState:
+        return KeySetState(
+            issuer=entry.issuer,
+            age_seconds=self._age(entry),
+            keys=len(entry.keys),
+            usable=self._usable(entry),
+            failures=entry.failures,
+            last_error=entry.last_error,
+        )
+
+    def _age(self, entry: _Entry) -> float | None:
+        return self._clock() - entry.fetched_at if entry.generation else None
 
     def _entry(self, issuer: str) -> _Entry:
         return self._entries.get(issuer) or _Entry(issuer)
@@ -246,3 +269,4 @@ class KeySets:
         entry.failures += 1
         entry.last_error = problem
         entry.no_fetch_before = self._clock() + max(backoff, least)
+        self._on_failure(self._state(entry))

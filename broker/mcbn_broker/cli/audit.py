@@ -21,7 +21,7 @@ app = typer.Typer(help="What this broker did, in a chain of hashes.", no_args_is
 _SHOWN_APART = frozenset({"sequence", "time", "kind", "previous"})
 
 
-@app.command()
+@app.command(epilog=examples("mcbn-broker audit tail -n 5", "mcbn-broker audit tail --output json"))
 def tail(
     *,
     count: Annotated[int, typer.Option("-n", "--lines", min=1, help="How many records.")] = 20,

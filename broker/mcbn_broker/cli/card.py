@@ -5,6 +5,7 @@ import typer
 from mcbn_broker.ceremony.files import PUBLIC, write_new
 from mcbn_broker.ceremony.signing_session import read_consent_key
 from mcbn_broker.cli.examples import examples
+from mcbn_broker.cli.first_steps import build_roster
 from mcbn_broker.cli.opening import open_home
 from mcbn_broker.cli.options import ConsentKeyPath, DataDir, Force, Kek, KekFile, KmsEndpoint, Out, PassphraseFile
 from mcbn_broker.cli.prompts import read_passphrase
@@ -40,7 +41,4 @@ def card(
     write_new(out, mine.sign(private_key, home.release_key).to_bytes(), mode=PUBLIC, force=force)
     say(f"The card of {mine.name} in {mine.network} is {out}. Its fingerprint:")
     say(f"  {fingerprint(mine)}")
-    say_next(
-        f"send {out} to the other participants, compare the fingerprints by telephone, "
-        "then: mcbn-broker roster build *.participant.json --out roster.json"
-    )
+    say_next(build_roster(str(out)))

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.opening import open_keyless_store
 from mcbn_broker.cli.options import DataDir, Output, OutputFormat
 from mcbn_broker.cli.text import emit_json, say_next, show_facts
@@ -12,10 +13,10 @@ from mcbn_broker.moments import moment
 from mcbn_broker.release.consent import Consent
 
 app = typer.Typer(help="This participant's present decision. It binds a running `serve` at once.", no_args_is_help=True)
-Reason = Annotated[str, typer.Option(help="Why; it goes into the audit.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; it goes into the audit.")]
 
 
-@app.command()
+@app.command(epilog=examples("mcbn-broker consent show"))
 def show(*, output: Output = OutputFormat.TABLE, data_dir: DataDir = None) -> None:
     """Show the decision."""
     with open_keyless_store(data_dir) as store:
@@ -26,7 +27,7 @@ def show(*, output: Output = OutputFormat.TABLE, data_dir: DataDir = None) -> No
         show_facts("Consent", consent_facts(consent))
 
 
-@app.command()
+@app.command(epilog=examples('mcbn-broker consent allow --reason "epoch 3 is what we agreed on"'))
 def allow(*, reason: Reason = "", output: Output = OutputFormat.TABLE, data_dir: DataDir = None) -> None:
     """Let the broker release. To workloads that pass every check, under the accepted manifest."""
     with open_keyless_store(data_dir) as store:
@@ -40,7 +41,7 @@ def allow(*, reason: Reason = "", output: Output = OutputFormat.TABLE, data_dir:
             say_next("no manifest is accepted yet, so nothing is released: mcbn-broker manifest accept bundle.json")
 
 
-@app.command()
+@app.command(epilog=examples('mcbn-broker consent pause --reason "incident 17"'))
 def pause(*, reason: Reason = "", output: Output = OutputFormat.TABLE, data_dir: DataDir = None) -> None:
     """Stop all releases. When this returns, no later release is possible; open channels end with their leases."""
     with open_keyless_store(data_dir) as store:

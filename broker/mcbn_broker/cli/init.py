@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mcbn_broker.cli.examples import examples
+from mcbn_broker.cli.first_steps import make_card
 from mcbn_broker.cli.opening import now
 from mcbn_broker.cli.options import DataDir, Kek, KekFile, KmsEndpoint
 from mcbn_broker.cli.paths import resolve_data_dir, resolve_kek
@@ -42,9 +43,11 @@ def _url(value: str) -> str:
 )
 def init(
     *,
-    network: Annotated[str, typer.Option(help="The network's name, the same at every participant.", callback=_name)],
-    name: Annotated[str, typer.Option(help="This participant's name in it.", callback=_name)],
-    url: Annotated[str, typer.Option(help="Where workloads will reach this broker.", callback=_url)],
+    network: Annotated[
+        str, typer.Option(metavar="NAME", help="The network's name, the same at every participant.", callback=_name)
+    ],
+    name: Annotated[str, typer.Option(metavar="NAME", help="This participant's name in it.", callback=_name)],
+    url: Annotated[str, typer.Option(metavar="URL", help="Where workloads will reach this broker.", callback=_url)],
     create_kek: Annotated[
         bool, typer.Option("--create-kek", help="Make the key-encryption key: in --kek-file, or wrapped by --kek.")
     ] = False,
@@ -63,7 +66,4 @@ def init(
     say(f"The broker of {name} is in {root}. Consent is paused.")
     say(source.advice(root))
     say(f"Back it up with mcbn-broker backup; leave {root / 'epochs'} out of any other copy, which would outlive it.")
-    say_next(
-        f"mcbn-broker consent-key new --out {name}.consent-key.json; then "
-        f"mcbn-broker card --consent-key {name}.consent-key.json --out {name}.participant.json"
-    )
+    say_next(make_card(name))

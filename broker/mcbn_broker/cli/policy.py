@@ -33,7 +33,7 @@ from mcbn_protocol.identifiers import Role
 from mcbn_protocol.manifest import Manifest
 from mcbn_protocol.reference_values import ConfidentialSpaceReference
 
-app = typer.Typer(help="What a token comes to, check by check, and what an agreement forgets.", no_args_is_help=True)
+app = typer.Typer(help="What a token comes to, and what an agreement forgets.", no_args_is_help=True)
 
 _TOKEN_BYTES: Final = limits.TOKEN_CHARS + 2
 _FILE_BYTES: Final = 64 * 1024
@@ -57,9 +57,13 @@ _STYLES: Final = {
 def explain_command(
     *,
     token: Annotated[str, typer.Argument(metavar="TOKEN", help="The token's file; - for standard input.")],
-    at: Annotated[str, typer.Option(help="The time to judge by: Unix seconds, or 2026-11-24T12:00:00Z.")],
-    audience: Annotated[str | None, typer.Option(help="What `aud` must be.")] = None,
-    nonce: Annotated[list[str] | None, typer.Option(help="A nonce; together, exactly those of the token.")] = None,
+    at: Annotated[
+        str, typer.Option(metavar="TIME", help="The time to judge by: Unix seconds, or 2026-11-24T12:00:00Z.")
+    ],
+    audience: Annotated[str | None, typer.Option(metavar="AUDIENCE", help="What `aud` must be.")] = None,
+    nonce: Annotated[
+        list[str] | None, typer.Option(metavar="NONCE", help="A nonce; together, exactly those of the token.")
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="The attestation root's certificate (PEM), for PKI tokens.")] = None,
     jwks: Annotated[Path | None, typer.Option(help="The issuer's key set (JSON), for OIDC tokens.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="A manifest, draft or bundle: its reference values.")] = None,

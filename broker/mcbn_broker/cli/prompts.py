@@ -8,6 +8,7 @@ import typer
 
 from mcbn_broker.ceremony.files import read_file
 from mcbn_broker.ceremony.passphrase import CHARACTERS_MAX, CHARACTERS_MIN, Passphrase
+from mcbn_broker.cli.text import say
 from mcbn_broker.errors import CeremonyError, UsageError
 
 _PASSPHRASE_BYTES = 4 * CHARACTERS_MAX + 2
@@ -17,16 +18,36 @@ CONSENT_KEY = "the consent key"
 def read_passphrase(file: Path | None, *, new: bool, of: str = CONSENT_KEY) -> Passphrase:
     """Return the passphrase of a consent key or backup, from its file or the terminal; a new one is asked for twice.
 
+    A new one of another form is refused before it is repeated, and asked for anew.
+
     Raises:
         UsageError: No terminal and no file; a file that others may read, or that is not UTF-8.
-        CeremonyError: Too short.
+        CeremonyError: Too short, in a file or where it is not a new one.
     """
     if file is not None:
         return Passphrase.from_text(_first_line(file))
     if not sys.stdin.isatty():
         raise UsageError("there is no terminal to ask for the passphrase: give --passphrase-file FILE")
-    prompt = f"Passphrase of {of}" + (f" (at least {CHARACTERS_MIN} characters)" if new else "")
-    return Passphrase.from_text(typer.prompt(prompt, hide_input=True, confirmation_prompt=new, err=True))
+    if not new:
+        return Passphrase.from_text(typer.prompt(f"Passphrase of {of}", hide_input=True, err=True))
+    prompt = f"Passphrase of {of} (at least {CHARACTERS_MIN} characters)"
+    chosen: Passphrase = typer.prompt(
+        prompt, hide_input=True, confirmation_prompt=True, err=True, value_proc=_new_passphrase
+    )
+    return chosen
+
+
+def _new_passphrase(text: str) -> Passphrase:
+    """Take a passphrase before it is repeated. What is wrong with it is said here: typer hides it, and asks anew.
+
+    Raises:
+        BadParameter: It is of another form.
+    """
+    try:
+        return Passphrase.from_text(text)
+    except CeremonyError as error:
+        say(f"Not taken: {error}.")
+        raise typer.BadParameter(str(error)) from error
 
 
 def _first_line(file: Path) -> str:

@@ -9,6 +9,7 @@ from mcbn_broker.ceremony.files import PUBLIC, write_new
 from mcbn_broker.ceremony.rosters import make_roster
 from mcbn_broker.cli.documents import read_card, read_roster
 from mcbn_broker.cli.examples import examples
+from mcbn_broker.cli.first_steps import adopt_roster
 from mcbn_broker.cli.options import Force, Out, Output, OutputFormat
 from mcbn_broker.cli.text import emit_json, say, say_next, show_facts, show_rows
 from mcbn_protocol.encoding import b64u_encode
@@ -39,7 +40,7 @@ def build(
     say(f"Roster hash: {roster.hash.hex()}, threshold {roster.threshold} of {len(roster.names)}")
     say_next(
         "compare fingerprints and roster hash with the other participants; build the images with this roster; "
-        f"then: mcbn-broker share new --roster {out} --out NAME.commitment.json"
+        f"then: {adopt_roster('NAME', str(out))}"
     )
 
 
@@ -48,7 +49,7 @@ def _show_cards(cards: list[ParticipantCard]) -> None:
     show_rows("Participants", ("name", "broker", "fingerprint of the card"), rows, talk=True)
 
 
-@app.command()
+@app.command(epilog=examples("mcbn-broker roster show roster.json"))
 def show(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The roster file.")],
     *,

@@ -33,7 +33,7 @@ def serve(
         bool | None,
         typer.Option("--insecure-health", help="Let --health-listen be beyond loopback: plain HTTP, for anybody."),
     ] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_level: Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = None,
     data_dir: DataDir = None,
     kek_file: KekFile = None,
     kek: Kek = None,

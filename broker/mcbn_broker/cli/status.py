@@ -6,10 +6,13 @@ from typing import Any, Final
 import typer
 
 from mcbn_broker.cli.consent import consent_facts, consent_json
+from mcbn_broker.cli.examples import examples
+from mcbn_broker.cli.first_steps import adopt_roster, build_roster, make_card
 from mcbn_broker.cli.opening import open_keyless_store
 from mcbn_broker.cli.options import DataDir, Output, OutputFormat
 from mcbn_broker.cli.text import emit_json, say_next, show_facts, show_rows, warn
 from mcbn_broker.keystore.identity import Identity
+from mcbn_broker.keystore.serve_lock import is_serving
 from mcbn_broker.moments import moment
 from mcbn_broker.release.consent import ConsentState
 from mcbn_broker.release.manifests import ManifestState, expiry
@@ -30,6 +33,8 @@ class Situation:
     roster_hash: RosterHash | None
     store: StoreStatus
     epochs_with_keys: tuple[int, ...]
+    card_made: bool
+    serving: bool
 
     @property
     def share_made(self) -> bool:
@@ -42,7 +47,7 @@ class Situation:
         return next((one for one in self.store.manifests if one.state is ManifestState.CURRENT), None)
 
 
-@app.command()
+@app.command(epilog=examples("mcbn-broker status", "mcbn-broker status --output json"))
 def status(*, output: Output = OutputFormat.TABLE, data_dir: DataDir = None) -> None:
     """Show where this participant stands. Consent, manifests, audit, leases, warnings, and what to do next."""
     with open_keyless_store(data_dir, thorough=True) as store:
@@ -68,6 +73,8 @@ def _look(store: Store) -> Situation:
         roster_hash=None if roster is None else roster.hash,
         store=store.status(),
         epochs_with_keys=tuple(one.epoch for one in store.shares() if one.held),
+        card_made=store.home.card_made,
+        serving=is_serving(store.home.root),
     )
 
 
@@ -77,6 +84,7 @@ def _facts(found: Situation) -> list[tuple[str, str]]:
     return [
         ("broker", found.identity.url),
         ("data directory", found.data_dir),
+        ("serve", "running" if found.serving else "not running"),
         ("roster hash", "no roster adopted" if found.roster_hash is None else found.roster_hash.hex()),
         ("incarnation", state.incarnation.hex()),
         ("live leases", leases or "none"),
@@ -85,7 +93,8 @@ def _facts(found: Situation) -> list[tuple[str, str]]:
             f"epoch {state.next_share_epoch}: {'made' if found.share_made else 'not made yet'}",
         ),
         ("epochs with keys", ", ".join(map(str, found.epochs_with_keys)) or "none"),
-        ("audit", f"record {state.audit.sequence}, head {state.audit.hash.hex()}"),
+        ("audit records", str(state.audit.sequence)),
+        ("audit head", state.audit.hash.hex()),
     ]
 
 
@@ -112,7 +121,7 @@ def warnings_of(found: Situation) -> list[str]:
 def next_steps(found: Situation) -> list[str]:
     """Return what the participant has to do before its broker releases again, first things first."""
     if found.roster_hash is None:
-        return ["exchange cards, then: mcbn-broker share new --roster roster.json --out NAME.commitment.json"]
+        return _towards_a_roster(found)
     if found.manifest is None:
         if any(one.state is ManifestState.UPCOMING for one in found.store.manifests):
             return ["nothing: the accepted manifest becomes valid later"]
@@ -120,6 +129,13 @@ def next_steps(found: Situation) -> list[str]:
     if found.store.consent.state is ConsentState.PAUSED:
         return ["mcbn-broker consent allow, when you agree that the broker releases"]
     return []
+
+
+def _towards_a_roster(found: Situation) -> list[str]:
+    name = found.identity.name
+    if not found.card_made:
+        return [make_card(name)]
+    return [f"{build_roster(f'{name}.participant.json')}; then: {adopt_roster(name, 'roster.json')}"]
 
 
 def _expiry(found: Situation) -> str:
@@ -144,6 +160,7 @@ def as_json(found: Situation) -> dict[str, Any]:
         "network": found.identity.network,
         "url": found.identity.url,
         "data_dir": found.data_dir,
+        "serving": found.serving,
         "roster_hash": None if found.roster_hash is None else found.roster_hash.hex(),
         "incarnation": state.incarnation.hex(),
         "schema": state.schema,

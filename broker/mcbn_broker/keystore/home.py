@@ -81,7 +81,10 @@ class Home:
         """
         make_private_folder(root)
         if (root / _IDENTITY).exists():
-            raise NotReadyError(f"{root} is already a broker's data directory: init would replace its keys")
+            raise NotReadyError(
+                f"{root} is already a broker's data directory: init would replace its keys; name another --data-dir, "
+                "or see `mcbn-broker status`"
+            )
 
     @classmethod
     def open(cls, root: Path, kek: KeyEncryptionKey | None, random: Callable[[int], bytes] = os.urandom) -> Self:
@@ -214,8 +217,13 @@ class Home:
             )
         write_private(self._consent_key_path, public_key.hex().encode() + b"\n")
 
+    @property
+    def card_made(self) -> bool:
+        """Whether `card` was run here."""
+        return self._consent_key_path.exists()
+
     def _noted_consent_key(self) -> bytes:
-        if not self._consent_key_path.exists():
+        if not self.card_made:
             raise NotReadyError("no card was made here yet: run `mcbn-broker card` first; the roster is built from it")
         try:
             return bytes.fromhex(read_private(self._consent_key_path).decode("ascii"))

@@ -37,7 +37,8 @@ def find_kek(kek_file: Path | None, credentials_directory: Path | None) -> Path:
     if credentials_directory is not None:
         return credentials_directory / CREDENTIAL_NAME
     raise UsageError(
-        "no key-encryption key was named: give --kek-file FILE, set MCBN_KEK_FILE, or let systemd load the credential "
+        "no key-encryption key was named: give --kek-file FILE (MCBN_KEK_FILE) or, for a key in Cloud KMS, "
+        "--kek gcp-kms://... (MCBN_KEK); or let systemd load the credential "
         f"{CREDENTIAL_NAME} (LoadCredential=)"
     )
 

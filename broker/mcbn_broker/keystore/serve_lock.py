@@ -11,6 +11,7 @@ from mcbn_broker.errors import KeystoreError, NotReadyError
 from mcbn_broker.keystore.files import PRIVATE_FILE
 
 SERVE_LOCK: Final = "serve.lock"
+_TURNS: Final = "serve-turns.lock"  # so that a look at the lock never makes a serve that starts find it taken
 
 
 @contextmanager
@@ -23,17 +24,35 @@ def serve_lock(root: Path) -> Iterator[None]:
     """
     descriptor = _open(root / SERVE_LOCK)
     try:
-        _lock_now(descriptor, root)
+        with file_lock(root / _TURNS):
+            free = _lock_now(descriptor)
+        if not free:
+            raise NotReadyError(f"another serve runs on {root}: stop it first, or give another --data-dir")
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock_now(descriptor: int, root: Path) -> None:
+def is_serving(root: Path) -> bool:
+    """Return whether a process holds the lock of this data directory now.
+
+    Raises:
+        KeystoreError: A lock file cannot be made.
+    """
+    with file_lock(root / _TURNS):
+        descriptor = _open(root / SERVE_LOCK)
+        try:
+            return not _lock_now(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _lock_now(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise NotReadyError(f"another serve runs on {root}: stop it first, or give another --data-dir") from error
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

@@ -22,9 +22,10 @@ def compose(
     *,
     out: Annotated[Path, typer.Option(help="Where to put it; must not exist.")] = Path("build/compose"),
 ) -> None:
-    """Let three participants agree, build their images, and describe two operators' VMs, for docker-compose.yml.
+    """Prepare what docker-compose.yml starts.
 
-    Standard output has the commands to type next.
+    Three participants agree, their images are built, and two operators' VMs are described. Standard output has the
+    commands to type next.
     """
     narrator = Narrator(Console(stderr=True))
     narrator.warning("SIMULATED CONFIDENTIAL SPACE: this shows how MCBN works, and protects nothing.")

@@ -29,7 +29,9 @@ def demo(
     output: Annotated[Output, typer.Option(help="A table at the end, or one JSON object for each act.")] = Output.TABLE,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the folder with keys, databases and logs.")] = False,
 ) -> None:
-    """Show three brokers, two workloads and a channel at work, all of them real programs, on this machine alone.
+    """Show the whole system at work, on this machine alone.
+
+    Three brokers, two workloads and a channel, all of them real programs.
 
     Exit codes: 0 every act went as expected, 1 one did not, 130 after Ctrl-C.
     """

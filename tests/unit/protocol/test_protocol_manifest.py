@@ -165,7 +165,8 @@ def test_issuers_are_not_mixed_within_one_role(manifest_payload):
 def test_one_digest_belongs_to_one_role(manifest_payload):
     roles = manifest_payload["roles"]
     roles["client"]["evidence"][0]["image_digests"] = roles["server"]["evidence"][0]["image_digests"]
-    with pytest.raises(ManifestError, match="one role only"):
+    (digest,) = roles["client"]["evidence"][0]["image_digests"]
+    with pytest.raises(ManifestError, match=f"one role only, not to client and server: {digest}$"):
         Manifest.from_payload(manifest_payload)
 
 
@@ -390,7 +391,9 @@ def test_wrong_signers_and_roots_are_refused(evidence, change):
 def test_a_key_that_signs_images_belongs_to_one_role(manifest_payload):
     for terms in manifest_payload["roles"].values():
         terms["evidence"][0]["image_signatures"] = SIGNERS[:1]
-    with pytest.raises(ManifestError, match="a key that signs images belongs to one role only"):
+    key_id = SIGNERS[0]["key_id"]
+    expected = f"a key that signs images belongs to one role only, not to client and server: {key_id}$"
+    with pytest.raises(ManifestError, match=expected):
         Manifest.from_payload(manifest_payload)
 
 

@@ -1,14 +1,19 @@
 """The command line's grammar."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from mcbn_protocol import __version__
+from mcbn_protocol.identifiers import Role
 from mcbn_protocol.key_schedule import Scheme
 from mcbn_protocol.rsa_schemes import RsaScheme
 from mcbn_workload.derive import RSA_COMBINATION
 from mcbn_workload.errors import EXIT_CODES
 from mcbn_workload.settings import BROKER_PREFIX, DEFAULT_PATH, VARIABLES
+
+_VARIABLES: Final = {**VARIABLES, f"{BROKER_PREFIX}<NAME>": "a participant's broker address, instead of the manifest's"}
 
 
 def new_parser() -> argparse.ArgumentParser:
@@ -25,7 +30,9 @@ def new_parser() -> argparse.ArgumentParser:
     _add(commands, "server", "accept channels and forward each to the application")
     _add(commands, "client", "listen for the application and forward each connection through a channel")
     probe = _add(commands, "probe", "gather from all brokers, check every share, keep none, and show a table")
-    probe.add_argument("--output", choices=("table", "json"), default="table")
+    probe.add_argument(
+        "--output", choices=("table", "json"), default="table", help="a table for people, or JSON; default: table"
+    )
     _add_derive(commands)
     return parser
 
@@ -33,7 +40,14 @@ def new_parser() -> argparse.ArgumentParser:
 def _add(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
+    command = commands.add_parser(
+        name,
+        help=text,
+        description=text.capitalize() + ".",
+        epilog="\n".join(_environment(_variables_of(name))),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     command.add_argument("--config", type=Path, default=DEFAULT_PATH, metavar="PATH", help=f"default: {DEFAULT_PATH}")
     return command
 
@@ -60,16 +74,21 @@ def _add_derive(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _epilog() -> str:
-    variables = [
-        *VARIABLES.items(),
-        (f"{BROKER_PREFIX}<NAME>", "a participant's broker address, instead of the manifest's"),
-    ]
     return "\n".join(
         [
-            "environment:",
-            *(f"  {name:20} {text}" for name, text in variables),
+            *_environment(_VARIABLES),
             "",
             "exit codes:",
             *(f"  {code.value}  {text}" for code, text in EXIT_CODES.items()),
         ]
     )
+
+
+def _environment(variables: Mapping[str, str]) -> list[str]:
+    return ["environment:", *(f"  {name:20} {text}" for name, text in variables.items())]
+
+
+def _variables_of(command: str) -> dict[str, str]:
+    """Return what one command reads: the text of a variable of one role begins with the role's name."""
+    others = tuple(f"{role.value}: " for role in Role if role.value != command)
+    return {name: text.removeprefix(f"{command}: ") for name, text in _VARIABLES.items() if not text.startswith(others)}

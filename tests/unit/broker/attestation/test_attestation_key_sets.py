@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from structlog.testing import capture_logs
 
 from mcbn_broker.attestation.errors import KeysUnavailable, NotAuthentic
 from mcbn_broker.attestation.key_sets import KeySetLimits, KeySets
@@ -68,6 +69,23 @@ async def test_down_at_start(key_sets: KeySets, service: Any, clock: Any) -> Non
     assert await key_sets.key(ISSUER, KEY_ID)
     (state,) = key_sets.states()
     assert (state.usable, state.failures, state.last_error, state.keys) == (True, 0, None, 1)
+
+
+async def test_a_failed_fetch_is_logged_at_once_though_nobody_asks_for_a_key(
+    client: Any, service: Any, clock: Any
+) -> None:
+    async def end(_seconds: float) -> None:
+        raise InterruptedError
+
+    service.error = httpx.ConnectError("refused")
+    key_sets = KeySets(client, limits=KeySetLimits(), clock=clock, sleep=end, jitter=lambda: 0.5)
+    key_sets.follow([ISSUER])
+    with capture_logs() as logs, pytest.raises(InterruptedError):
+        await key_sets.refresh_forever()
+    (line,) = logs
+    assert (line["event"], line["log_level"], line["issuer"]) == ("key_set_not_fetched", "warning", ISSUER)
+    assert (line["failures"], line["usable"]) == (1, False)
+    assert "ConnectError: refused" in line["detail"]
 
 
 async def test_failures_back_off_with_a_limit(key_sets: KeySets, service: Any, clock: Any) -> None:

@@ -44,5 +44,5 @@ def test_systemds_credential_is_the_default_key(user, monkeypatch):
 
 
 def test_missing_key_names_the_option(user):
-    with pytest.raises(UsageError, match=r"--kek-file FILE, set MCBN_KEK_FILE, or .* credential mcbn-kek"):
+    with pytest.raises(UsageError, match=r"--kek-file FILE .*--kek gcp-kms://.* \(MCBN_KEK\).* credential mcbn-kek"):
         paths.resolve_kek_file(None)

@@ -109,6 +109,20 @@ def test_new_passphrase_is_asked_for_twice_at_a_terminal_and_not_shown(tmp_path)
     assert (tmp_path / "key.json").exists()
 
 
+def test_a_short_new_passphrase_is_asked_for_anew_before_it_is_repeated(tmp_path):
+    words = [sys.executable, "-m", "mcbn_broker", "consent-key", "new", "--out", str(tmp_path / "key.json")]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        os.close(theirs)
+        seen = converse(ours, ["too short", "long enough words", "long enough words"])
+    os.close(ours)
+    assert process.returncode == 0, seen
+    before, _, after = seen.partition(b"a passphrase has 12 to 1024 characters")
+    assert b"Repeat" not in before
+    assert after.count(b"Repeat") == 1
+    assert (tmp_path / "key.json").exists()
+
+
 def converse(terminal, lines):
     """Answer each prompt once it is complete, and return all that was shown."""
     seen, waiting = b"", list(lines)

@@ -22,6 +22,14 @@ def test_help_names_every_noun_and_every_exit_code(command):
     assert all(f"{one.number} {name.replace('_', ' ')}" in flat for name, one in EXIT_CODES.items())
 
 
+@pytest.mark.parametrize("noun", [[], ["roster"], ["manifest"], ["consent"], ["policy"], ["audit"]])
+def test_no_summary_is_cut_off_at_80_columns(command, monkeypatch, noun):
+    monkeypatch.setenv("COLUMNS", "80")
+    _head, commands, listed = command(*noun, "--help").out.partition("Commands:\n")
+    assert commands
+    assert "..." not in listed
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -9,7 +9,7 @@ from mcbn_broker.keystore.home import Home
 from mcbn_broker.keystore.identity import Identity
 from mcbn_broker.keystore.kek import KeyEncryptionKey, create_kek, find_kek, load_kek
 from mcbn_broker.keystore.sealing import SealedFor, SealedKind, seal, unseal
-from mcbn_broker.keystore.serve_lock import file_lock, serve_lock
+from mcbn_broker.keystore.serve_lock import file_lock, is_serving, serve_lock
 from mcbn_protocol.errors import MalformedError, RosterError
 from mcbn_protocol.identifiers import RosterHash
 from mcbn_protocol.roster import Roster
@@ -201,6 +201,16 @@ def test_only_one_serve_runs(tmp_path):
             pass
     with serve_lock(tmp_path):
         pass
+
+
+def test_a_look_whether_a_serve_runs_neither_keeps_nor_breaks_the_lock(tmp_path):
+    assert not is_serving(tmp_path)
+    with serve_lock(tmp_path):
+        assert is_serving(tmp_path)
+        with pytest.raises(NotReadyError, match="another serve"), serve_lock(tmp_path):
+            pass
+        assert is_serving(tmp_path)
+    assert not is_serving(tmp_path)
 
 
 def test_a_lock_that_cannot_be_made_is_an_error_of_ours(tmp_path):

@@ -1,5 +1,6 @@
 """Settings: where they come from, which are refused, and with which words."""
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -68,9 +69,13 @@ def test_other_forms_of_address_are_refused(text):
         split_address(text)
 
 
-def test_an_address_in_use_is_named():
-    with bind("127.0.0.1:0") as held, pytest.raises(UsageError, match=r"cannot listen on 127\.0\.0\.1"):
-        bind(address_of(held))
+def test_an_address_in_use_is_named_with_the_option_that_sets_it():
+    with bind("127.0.0.1:0", option="--listen") as held:
+        address = address_of(held)
+        with pytest.raises(UsageError) as caught:
+            bind(address, option="--health-listen")
+    problem = os.strerror(errno.EADDRINUSE)
+    assert str(caught.value) == f"cannot listen on {address}: {problem}; --health-listen names another address"
 
 
 def test_a_bucket_refills_and_clients_are_forgotten_in_order():
