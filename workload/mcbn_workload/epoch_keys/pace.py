@@ -21,6 +21,7 @@ def after_failure(failures: int, lease_seconds: int, jitter: float) -> float:
 def after_success(until_half_life: float, lease_seconds: int, jitter: float) -> float:
     """Return the seconds to wait while leases that last so many seconds pass half of their life in `until_half_life`.
 
-    Of leases that were short from the start, because two clocks differ, the half has passed already.
+    Of leases that were short from the start, because two clocks differ or deriving the keys took long, the half has
+    passed already: then there is no time for jitter.
     """
-    return max(RETRY_MIN, until_half_life) + jitter * JITTER * lease_seconds
+    return max(RETRY_MIN, until_half_life) + jitter * min(JITTER * lease_seconds, max(0.0, until_half_life))
