@@ -101,16 +101,28 @@ async def collecting(listener: socket.socket, certificate: Path, key: Path) -> A
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    collector = Collector()
+    collector, serving = Collector(), set[asyncio.Task[None]]()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def take_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, EOFError, ValueError, KeyError, TypeError, TimeoutError):
             async with asyncio.timeout(_LINE_SECONDS):
                 await collector.take(await reader.readuntil(b"\n"))
                 writer.write(b"\n")
                 await writer.drain()
-        writer.close()
+                writer.close()
+                await writer.wait_closed()
+
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(take_one(reader, writer))
+        serving.add(task)
+        task.add_done_callback(serving.discard)
+        task.add_done_callback(lambda _task: writer.transport.abort())
 
     async with await asyncio.start_server(serve, sock=listener, ssl=context, limit=_LINE_BYTES) as server:
         await server.start_serving()
-        yield collector
+        try:
+            yield collector
+        finally:
+            for task in serving:
+                task.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
