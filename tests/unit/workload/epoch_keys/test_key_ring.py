@@ -23,6 +23,7 @@ from mcbn_workload.epoch_keys.pace import RETRY_MIN
 from mcbn_workload.epoch_keys.ring import KeyRing
 from mcbn_workload.errors import ConfigurationError
 from mcbn_workload.settings import Operator
+from tests.unit.workload.epoch_keys.running_ring import running
 
 LONG = 600_000  # seconds
 
@@ -39,19 +40,6 @@ def new_ring(network):
         )
 
     return make
-
-
-@contextlib.asynccontextmanager
-async def running(ring):
-    await ring.start()
-    task = asyncio.create_task(ring.run())
-    await asyncio.sleep(0)
-    try:
-        yield ring
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """An overlap of two epochs: each is renewed by itself, for as long as the participants agreed."""
 
 import asyncio
-import contextlib
 
 import pytest
 
@@ -10,21 +9,9 @@ from mcbn_protocol.messages import ChallengeRequest
 from mcbn_workload.epoch_keys.epoch import LeaseEndedError
 from mcbn_workload.epoch_keys.ring import KeyRing
 from tests.unit.workload.conftest import FakeBroker
+from tests.unit.workload.epoch_keys.running_ring import running
 
 OVERLAP = 200  # seconds, several leases long
-
-
-@contextlib.asynccontextmanager
-async def running(ring):
-    await ring.start()
-    task = asyncio.create_task(ring.run())
-    await asyncio.sleep(0)
-    try:
-        yield ring
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 @pytest.fixture
