@@ -1,6 +1,12 @@
-"""Times as people read them."""
+"""The time now, and times as people read them."""
 
+import time
 from datetime import UTC, datetime
+
+
+def now() -> int:
+    """Return the time in Unix seconds."""
+    return int(time.time())
 
 
 def moment(seconds: int) -> str:

@@ -460,7 +460,7 @@ def test_expired_manifest_is_not_accepted_and_leaves_the_one_in_force(sites, dra
     second = make_draft(sites, commitments, terms=terms, out="manifest-2.json", previous=previous)
     bundle = make_bundle(sites, second, [one.sign(second) for one in sites.values()])
     later = json.loads(second.read_text())["valid_until"]
-    for module in ("opening", "manifest.accepting"):
+    for module in ("stores", "manifest.terms_view"):
         monkeypatch.setattr(f"mcbn_broker.cli.{module}.now", lambda: later)
     text = alice.refused("manifest", "accept", bundle, *alice.data)
     assert f"{bundle}: this manifest expired at" in text
@@ -473,7 +473,7 @@ def test_manifest_that_expired_after_its_acceptance_is_said_to_have(sites, draft
     bundle = make_bundle(sites, draft, [one.sign(draft) for one in sites.values()])
     alice.run("manifest", "accept", bundle, *alice.data)
     later = json.loads(draft.read_text())["valid_until"]
-    for module in ("opening", "manifest.accepting"):
+    for module in ("stores", "manifest.terms_view"):
         monkeypatch.setattr(f"mcbn_broker.cli.{module}.now", lambda: later)
     assert "WARNING: this manifest expired at" in alice.run("manifest", "accept", bundle, *alice.data).err
     (step,) = alice.status_json()["next"]

@@ -10,8 +10,9 @@ from mcbn_broker.audit.chain import AuditEntry
 from mcbn_broker.ceremony.files import PUBLIC, read_file, write_new
 from mcbn_broker.cli.documents import naming
 from mcbn_broker.cli.examples import examples
-from mcbn_broker.cli.opening import open_home, open_keyless_store, open_store
+from mcbn_broker.cli.opening import open_home
 from mcbn_broker.cli.options import DataDir, Force, Kek, KekFile, KmsEndpoint, Out, Output, OutputFormat
+from mcbn_broker.cli.stores import open_keyless_store, open_store
 from mcbn_broker.cli.text import emit_json, say, say_next, show_rows
 from mcbn_broker.moments import moment
 from mcbn_protocol import limits

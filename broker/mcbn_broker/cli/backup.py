@@ -23,7 +23,6 @@ from mcbn_broker.backup.snapshot import write_backup
 from mcbn_broker.ceremony.files import read_file
 from mcbn_broker.cli.documents import naming
 from mcbn_broker.cli.examples import examples
-from mcbn_broker.cli.opening import now
 from mcbn_broker.cli.options import DataDir, Force, Kek, KekFile, KmsEndpoint, Out
 from mcbn_broker.cli.paths import resolve_data_dir, resolve_kek
 from mcbn_broker.cli.prompts import ask_words, read_passphrase
@@ -31,7 +30,7 @@ from mcbn_broker.cli.termination import ended_by_sigterm
 from mcbn_broker.cli.text import say, say_next, show_facts, warn
 from mcbn_broker.errors import CeremonyError
 from mcbn_broker.keystore.home import Home
-from mcbn_broker.moments import moment
+from mcbn_broker.moments import moment, now
 from mcbn_protocol import limits
 from mcbn_protocol.errors import ProtocolError
 from mcbn_protocol.manifest import FORMAT as MANIFEST_FORMAT

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from mcbn_broker.cli.examples import examples
-from mcbn_broker.cli.opening import open_keyless_store
 from mcbn_broker.cli.options import DataDir, Output, OutputFormat
+from mcbn_broker.cli.stores import open_keyless_store
 from mcbn_broker.cli.text import emit_json, say_next, show_facts
 from mcbn_broker.errors import NotReadyError
 from mcbn_broker.moments import moment

@@ -7,12 +7,12 @@ import typer
 
 from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.first_steps import make_card
-from mcbn_broker.cli.opening import now
 from mcbn_broker.cli.options import DataDir, Kek, KekFile, KmsEndpoint
 from mcbn_broker.cli.paths import resolve_data_dir, resolve_kek
 from mcbn_broker.cli.text import say, say_next
 from mcbn_broker.keystore.home import Home
 from mcbn_broker.keystore.identity import Identity
+from mcbn_broker.moments import now
 from mcbn_broker.storage.store import Store
 from mcbn_protocol.errors import MalformedError
 from mcbn_protocol.identifiers import check_name

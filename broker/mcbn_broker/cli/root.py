@@ -1,30 +1,34 @@
-"""Puts the nouns together into one command line."""
+"""Puts the nouns together into one command line: which module has which of them."""
 
 from typing import Annotated, Final
 
 import typer
 
 from mcbn_broker import __version__
-from mcbn_broker.cli import (
-    audit,
-    backup,
-    card,
-    consent,
-    consent_key,
-    init,
-    manifest,
-    policy,
-    roster,
-    serve,
-    share,
-    status,
-)
+from mcbn_broker.cli.lazy import lazy_group
 from mcbn_broker.errors import EXIT_CODES
 
 PROGRAM: Final = "mcbn-broker"
 _EXIT_CODES: Final = ", ".join(f"{one.number} {name.replace('_', ' ')}" for name, one in EXIT_CODES.items())
 
+_MODULES: Final = {
+    "init": "mcbn_broker.cli.init",
+    "consent-key": "mcbn_broker.cli.consent_key",
+    "card": "mcbn_broker.cli.card",
+    "roster": "mcbn_broker.cli.roster",
+    "share": "mcbn_broker.cli.share",
+    "manifest": "mcbn_broker.cli.manifest",
+    "consent": "mcbn_broker.cli.consent",
+    "policy": "mcbn_broker.cli.policy",
+    "audit": "mcbn_broker.cli.audit",
+    "backup": "mcbn_broker.cli.backup",
+    "restore": "mcbn_broker.cli.backup",
+    "status": "mcbn_broker.cli.status",
+    "serve": "mcbn_broker.cli.serve",
+}
+
 app = typer.Typer(
+    cls=lazy_group(_MODULES),
     name=PROGRAM,
     help="One participant's broker: it holds the participant's share, and releases it only to attested workloads.",
     epilog=f"Exit codes: {_EXIT_CODES}.",
@@ -49,17 +53,3 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-app.add_typer(init.app)
-app.add_typer(consent_key.app, name="consent-key")
-app.add_typer(card.app)
-app.add_typer(roster.app, name="roster")
-app.add_typer(share.app, name="share")
-app.add_typer(manifest.app, name="manifest")
-app.add_typer(consent.app, name="consent")
-app.add_typer(policy.app, name="policy")
-app.add_typer(audit.app, name="audit")
-app.add_typer(backup.app)
-app.add_typer(status.app)
-app.add_typer(serve.app)

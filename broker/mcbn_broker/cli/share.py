@@ -8,9 +8,10 @@ import typer
 from mcbn_broker.ceremony.files import PUBLIC, write_new
 from mcbn_broker.cli.documents import naming, read_roster
 from mcbn_broker.cli.examples import examples
-from mcbn_broker.cli.opening import open_home, open_store
+from mcbn_broker.cli.opening import open_home
 from mcbn_broker.cli.options import DataDir, Force, Kek, KekFile, KmsEndpoint, Out
 from mcbn_broker.cli.prompts import confirm
+from mcbn_broker.cli.stores import open_store
 from mcbn_broker.cli.text import say, say_next, show_facts, warn
 from mcbn_broker.keystore.home import Home
 

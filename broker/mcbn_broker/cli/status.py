@@ -8,8 +8,8 @@ import typer
 from mcbn_broker.cli.consent import consent_facts, consent_json
 from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.first_steps import adopt_roster, build_roster, make_card
-from mcbn_broker.cli.opening import open_keyless_store
 from mcbn_broker.cli.options import DataDir, Output, OutputFormat
+from mcbn_broker.cli.stores import open_keyless_store
 from mcbn_broker.cli.text import emit_json, say_next, show_facts, show_rows, warn
 from mcbn_broker.keystore.identity import Identity
 from mcbn_broker.keystore.serve_lock import is_serving

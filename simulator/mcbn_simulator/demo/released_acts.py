@@ -12,7 +12,7 @@ from mcbn_simulator.demo.terms import LEASE_SECONDS
 from mcbn_simulator.demo.together import together
 from mcbn_simulator.demo.visitors import QUESTION, DatagramVisitor, PageVisitor, Visitor
 from mcbn_simulator.demo.vms import Vm
-from mcbn_simulator.demo.witnesses import every_release, named, signed_refusals
+from mcbn_simulator.demo.witnesses import audited, every_release, named, signed_refusals
 
 PAUSER: Final = "bob"
 _NEWS_SECONDS: Final = 1.0  # for the ends' words to arrive here; their leases began before the pause
@@ -49,6 +49,7 @@ async def pause(scene: Scene) -> Seen:
     await bob.types("consent", "pause", "--reason", "Bob wants to look at something first")
     paused = time.monotonic()
     await _refused_client(scene)
+    await audited(scene)  # there is time for it: the leases that began before the pause run out
     ends = await together(*(_lease_end(one, after) for one, after in before.items()))
     await together(*(visit.ended() for visit in scene.visits.values()))
     seconds = max(end.at for end in ends) - paused

@@ -35,6 +35,7 @@ class Scene:
         debug: A client's VM whose operator booted the debug image of Confidential Space.
         changed: A client's VM with an image that somebody changed.
         far_ends: Each server's ciphertext address, once it listens.
+        releases: The audit record of the last release to a VM by a participant, as the VM's workload was told.
         running: The workloads that the next act finds running.
         visits: The connections through channels that it finds open.
     """
@@ -48,6 +49,7 @@ class Scene:
     changed: Vm
     others: tuple[tuple[Vm, Vm], ...]
     far_ends: dict[Line, str] = dataclasses.field(default_factory=dict)
+    releases: dict[tuple[Vm, str], int] = dataclasses.field(default_factory=dict)
     running: dict[Vm, Process] = dataclasses.field(default_factory=dict)
     visits: dict[Vm, Visitor] = dataclasses.field(default_factory=dict)
 

@@ -8,7 +8,7 @@ from mcbn_protocol.identifiers import Role
 from mcbn_protocol.reference_values import ConfidentialSpaceReference
 from mcbn_simulator.demo.channels import LINES
 
-LEASE_SECONDS: Final = 30
+LEASE_SECONDS: Final = 20
 """Short, so that a pause is seen to end a channel while somebody watches; minutes are usual. A busy machine needs some
 of it to derive RSA keys."""
 

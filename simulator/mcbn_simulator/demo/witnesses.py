@@ -1,7 +1,6 @@
 """What the acts look for in the programs' own words."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from mcbn_simulator.demo.events import Event
@@ -25,23 +24,35 @@ async def named(process: Process, event: str, *, after: int = 0, **members: Any)
 
 
 async def every_release(scene: Scene, process: Process, vm: Vm) -> None:
-    """Wait until every participant has released to a workload, and say under what: its broker's audit knows."""
-    await together(*(named(process, "released", participant=name) for name in scene.participants))
-    for record in await together(*(_last_release(one, vm) for one in scene.participants.values())):
+    """Wait until a workload has everybody's share, and say what each release tells it."""
+    told = await together(*(named(process, "released", participant=name) for name in scene.participants))
+    for one, event in zip(scene.participants.values(), told, strict=True):
+        lease, sequence = event.members["lease_seconds"], event.members["audit_sequence"]
+        image = f"{vm.machine.image_digest[:19]}..."
         scene.narrator.step(
-            f"{record['participant'].capitalize()} released to {vm.name}: image {record['image_digest'][:19]}..., "
-            f"lease {record['lease_seconds']} s, audit record {record['sequence']}"
+            f"{one.title} released to {vm.name}: image {image}, lease {lease} s, audit record {sequence}"
         )
+        scene.releases[vm, one.name] = sequence
 
 
-async def _last_release(one: Participant, vm: Vm) -> Mapping[str, Any]:
-    tail = await one.types("audit", "tail", "-n", "30", "--output", "json", shown=False)
-    records = [entry["record"] for entry in json.loads("\n".join(tail.printed))["records"]]
-    digest = vm.machine.image_digest
-    releases = [record for record in records if record["kind"] == "release" and record["image_digest"] == digest]
-    if not releases:
-        raise DemoError(f"{one.title}'s audit has no release among its last records.")
-    return {"participant": one.name, **releases[-1]}
+async def audited(scene: Scene) -> None:
+    """Say what the brokers' own audits have of the releases to the running workloads.
+
+    Raises:
+        DemoError: An audit has another image under the number that a workload was told, or none.
+    """
+    people = scene.participants.values()
+    for one, records in zip(people, await together(*(_tail(one) for one in people)), strict=True):
+        for vm in scene.running:
+            record = records.get(scene.releases[vm, one.name], {})
+            if record.get("kind") != "release" or record["image_digest"] != vm.machine.image_digest:
+                raise DemoError(f"{one.title}'s audit has no release to {vm.name} where its broker said so: {record}")
+        scene.narrator.step(f"{one.title}'s audit has these releases, each under its image's digest")
+
+
+async def _tail(one: Participant) -> dict[int, dict[str, Any]]:
+    tail = await one.types("audit", "tail", "-n", "500", "--output", "json", shown=False)
+    return {entry["sequence"]: entry["record"] for entry in json.loads("\n".join(tail.printed))["records"]}
 
 
 async def signed_refusals(process: Process, participants: list[str], *, code: str) -> list[Event]:

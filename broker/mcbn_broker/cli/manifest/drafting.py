@@ -11,9 +11,9 @@ from mcbn_broker.ceremony.template import terms_template
 from mcbn_broker.cli.documents import read_participants, read_predecessor, read_roster, read_terms
 from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.manifest.terms_view import terms_warnings
-from mcbn_broker.cli.opening import now
 from mcbn_broker.cli.options import Force, Out, RosterPath
 from mcbn_broker.cli.text import say, say_next, warn
+from mcbn_broker.moments import now
 
 app = typer.Typer()
 

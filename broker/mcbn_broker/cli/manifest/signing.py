@@ -11,10 +11,10 @@ from mcbn_broker.ceremony.signing_session import signing_session
 from mcbn_broker.cli.documents import naming, read_commitment, read_draft, read_roster
 from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.manifest.terms_view import show_terms
-from mcbn_broker.cli.opening import now
 from mcbn_broker.cli.options import ConsentKeyPath, Force, Out, PassphraseFile, RosterPath
 from mcbn_broker.cli.prompts import confirm, read_passphrase
 from mcbn_broker.cli.text import say, say_next
+from mcbn_broker.moments import now
 from mcbn_broker.release.manifests import check_unexpired
 
 app = typer.Typer()

@@ -4,7 +4,7 @@ import json
 
 from mcbn_broker.ceremony.certificates import read_certificates
 from mcbn_broker.cli.text import show_facts, show_rows, warn
-from mcbn_broker.moments import duration, moment
+from mcbn_broker.moments import duration, moment, now
 from mcbn_protocol.identifiers import ManifestHash, Role
 from mcbn_protocol.manifest import BrokerAddress, Manifest
 from mcbn_protocol.mutual_tls import MutualTlsTerms
@@ -170,3 +170,9 @@ def _reference(one: ConfidentialSpaceReference) -> list[tuple[str, str]]:
         ("VMs", ", ".join(one.instance_ids or ()) or "any"),
         ("service accounts", ", ".join(one.service_accounts or ()) or "any"),
     ]
+
+
+def warn_of_expiry(manifest: Manifest, consequence: str) -> None:
+    """Say so if the manifest is over, and what follows from that."""
+    if now() >= manifest.valid_until:
+        warn(f"this manifest expired at {moment(manifest.valid_until)}: {consequence}.")

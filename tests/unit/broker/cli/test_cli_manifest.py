@@ -11,7 +11,7 @@ from mcbn_broker.ceremony.consent_keys import ConsentKeyFile
 from mcbn_broker.ceremony.drafts import Draft
 from mcbn_broker.ceremony.passphrase import Passphrase
 from mcbn_broker.ceremony.signing_session import create_key_files, journal_path
-from mcbn_broker.cli.manifest import accepting, signing
+from mcbn_broker.cli.manifest import signing, terms_view
 from mcbn_broker.cli.manifest.terms_view import terms_warnings
 from mcbn_broker.errors import EXIT_CODES
 from mcbn_protocol.encoding import canonical
@@ -96,7 +96,7 @@ def manifest(**changes):
 def clock(monkeypatch):
     """What the commands take for the present; a test may set another time in it."""
     time = [manifest().valid_from]
-    for module in (signing, accepting):
+    for module in (signing, terms_view):
         monkeypatch.setattr(module, "now", lambda: time[0])
     return time
 
