@@ -2,9 +2,12 @@
 
 import asyncio
 import datetime as dt
+import gc
+import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,13 +16,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
 
 from mcbn_protocol.manifest import ChannelKind
 from mcbn_protocol.secret import Secret
+from mcbn_workload.channels import openssl
 from mcbn_workload.channels.datagram_listener import DatagramServer, serve_datagram_channels
 from mcbn_workload.channels.datagrams import DatagramChannel, open_datagram_channel
+from mcbn_workload.channels.dtls_psk import DTLS12_PSK
 from mcbn_workload.channels.listener import ChannelServer, serve_channels
-from mcbn_workload.channels.psk import NO_TERMS, Terms
+from mcbn_workload.channels.psk import NO_TERMS, PskClient, Terms
 from mcbn_workload.channels.registry import ChannelRegistry, Limits
 from mcbn_workload.channels.streams import Channel, open_channel
 from mcbn_workload.epoch_keys.engines import psk_engines
@@ -128,6 +134,62 @@ async def asks(kind: Kind, address: Sequence[Any], **who: Any) -> bytes:
             return await channel.receive()
     async with await open_channel(host, port, kind.client(**who), **arguments()) as stream:
         return await stream.read()
+
+
+class ForeignDatagramClient:
+    """OpenSSL itself, with the right identity and key, and one version and one suite that ours never offers."""
+
+    def __init__(self, version: int, suite: str) -> None:
+        self._genuine = PskClient(DTLS12_PSK, IDENTITY, Secret(KEY), NO_TERMS)
+        context = SSL.Context(SSL.DTLS_METHOD)
+        context.set_cipher_list(f"{suite}@SECLEVEL=0".encode())
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+        self._callback = openssl.set_psk_client(context, self._genuine._offer)
+        self._connection = SSL.Connection(context, None)
+        self._connection.set_connect_state()
+
+    def flight(self, answer: bytes = b"") -> bytes:
+        """Take the server's answer, and return what comes next."""
+        if answer:
+            self._connection.bio_write(answer)
+        with suppress(SSL.WantReadError):
+            self._connection.do_handshake()
+        return self._connection.bio_read(65536)
+
+
+class DatagramPeer:
+    """A bare socket towards a server of datagrams."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.connect(address)
+
+    def send(self, *datagrams: bytes | bytearray) -> None:
+        for datagram in datagrams:
+            self._socket.send(datagram)
+
+    async def answer(self) -> bytes:
+        """Return the next datagram; one that never comes fails the test."""
+        async with asyncio.timeout(20):
+            return await asyncio.get_running_loop().sock_recv(self._socket, 65536)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@contextmanager
+def spending_at_most(seconds: float) -> Iterator[None]:
+    """Allow this process so much CPU time, which other processes do not use up, without what collects all garbage."""
+    gc.collect()
+    gc.disable()
+    before = time.process_time()
+    try:
+        yield
+        assert time.process_time() - before < seconds
+    finally:
+        gc.enable()
 
 
 async def when(holds: Callable[[], object]) -> None:

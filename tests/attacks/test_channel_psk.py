@@ -4,37 +4,46 @@ import asyncio
 import contextlib
 import socket
 import subprocess
-import time
 
-import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from OpenSSL import SSL
 
 from mcbn_protocol.secret import Secret
 from mcbn_workload.channels import errors, openssl
-from mcbn_workload.channels.dtls_psk import COOKIE_SECONDS, DtlsPskClient, DtlsPskServer
+from mcbn_workload.channels.datagrams import open_datagram_channel
+from mcbn_workload.channels.dtls_psk import COOKIE_SECONDS, DTLS12, DtlsPskClient, DtlsPskServer
+from mcbn_workload.channels.openssl import RECORD_HEADER
 from mcbn_workload.channels.psk import IDENTITIES_MAX
 from mcbn_workload.channels.streams import open_channel
 from mcbn_workload.channels.tls_psk import TlsPskServer
+from mcbn_workload.kinds import EngineName
 from tests.attacks.lab_channels import (
     ALL,
     DATAGRAMS,
-    HANDSHAKE_SECONDS,
     IDENTITY,
     KEY,
     STREAMS,
     TLS12,
     TLS13,
+    DatagramPeer,
+    ForeignDatagramClient,
     Kind,
     arguments,
     asks,
     rogue_server,
     serving,
+    spending_at_most,
     when,
 )
 
 FAMILY = "Channel"
+
+CONNECTION_CPU_SECONDS = 0.01  # of both ends, for a connection that comes to nothing
+SILENCE_CPU_SECONDS = 0.2  # of both ends, for 50 peers that say nothing until the handshake's deadline
+DTLS10 = 0xFEFF  # RFC 4347
+ALERT, HANDSHAKE = b"\x15", b"\x16"  # types of records
+SERVER_HELLO, HELLO_VERIFY_REQUEST = 2, 3
 
 each = pytest.mark.parametrize("kind", ALL, ids=str)
 each_stream = pytest.mark.parametrize("kind", STREAMS, ids=str)
@@ -85,13 +94,20 @@ async def test_key_of_another_epoch_under_its_name(kind: Kind):
 
 @each_stream
 async def test_connect_and_close(kind: Kind):
-    """Somebody opens connections and closes them at once, thousands of times, to exhaust the server."""
+    """Somebody opens 300 connections and closes them, half of them in the middle of a hello, to exhaust the server."""
+    engine = kind.client()()
+    engine.handshake()
+    whole = b"".join(engine.outgoing())
+    half = whole[: len(whole) // 2]
     async with serving(kind) as served:
-        for _ in range(300):
-            _reader, writer = await asyncio.open_connection(*served.address)
-            writer.close()
-            await writer.wait_closed()
-        await when(lambda: not served.open_channels)
+        with spending_at_most(300 * CONNECTION_CPU_SECONDS):
+            for number in range(300):
+                _reader, writer = await asyncio.open_connection(*served.address)
+                if number % 2:
+                    writer.write(half)
+                writer.close()
+                await writer.wait_closed()
+            await when(lambda: not served.open_channels)
         await served.genuine()
 
 
@@ -101,14 +117,11 @@ async def test_silent_peer(kind: Kind):
     async with serving(kind) as served:
         silent = [await asyncio.open_connection(*served.address) for _ in range(50)]
         await when(lambda: served.open_channels == 50)
-        process, started = psutil.Process(), time.monotonic()
-        before = sum(process.cpu_times()[:2])
-        for reader, writer in silent:
-            with contextlib.suppress(ConnectionError):
-                assert await reader.read() == b""
-            writer.close()
-        assert time.monotonic() - started < 5
-        assert sum(process.cpu_times()[:2]) - before < HANDSHAKE_SECONDS / 2
+        with spending_at_most(SILENCE_CPU_SECONDS):
+            for reader, writer in silent:
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+                writer.close()
         assert served.open_channels == 0
         await served.genuine()
 
@@ -154,6 +167,64 @@ async def _refused_hello(kind: Kind, context: SSL.Context) -> None:
     del keep
 
 
+@pytest.mark.parametrize("suite", ["PSK-AES128-CBC-SHA", "ECDHE-PSK-AES128-CBC-SHA"])
+@each_datagram
+async def test_older_datagram_protocol(kind: Kind, suite: str):
+    """Somebody who holds the right key offers DTLS 1.0 alone, which has only CBC and SHA-1."""
+    client = ForeignDatagramClient(DTLS10, suite)
+    if kind.engine is EngineName.PYOPENSSL:
+        await _refused_datagram_hello(kind, client)
+    else:
+        await _ignored_datagram_hello(kind, client)
+
+
+@each_datagram
+@pytest.mark.parametrize(
+    "suite",
+    [
+        *("ECDHE-PSK-AES128-CBC-SHA256", "ECDHE-PSK-AES128-CBC-SHA", "PSK-AES128-CBC-SHA256", "PSK-AES128-CBC-SHA"),
+        *("PSK-AES128-GCM-SHA256", "PSK-AES128-CCM8", "DHE-PSK-AES128-GCM-SHA256", "AES128-SHA"),
+    ],
+)
+async def test_datagram_suites_that_nobody_agreed_to(kind: Kind, suite: str):
+    """Somebody who holds the right key offers only CBC, or no forward secrecy, over datagrams."""
+    await _refused_datagram_hello(kind, ForeignDatagramClient(DTLS12, suite))
+
+
+async def _refused_datagram_hello(kind: Kind, client: ForeignDatagramClient) -> None:
+    """The server answers with an alert, at the latest when it knows that the address is the client's."""
+    async with serving(kind) as served:
+        stranger = DatagramPeer(served.address)
+        stranger.send(client.flight())
+        answer = await stranger.answer()
+        if answer[:1] == HANDSHAKE:
+            assert answer[RECORD_HEADER] == HELLO_VERIFY_REQUEST
+            stranger.send(client.flight(answer))
+            answer = await stranger.answer()
+        assert answer[:1] == ALERT
+        assert answer[-1:] == b"\x28"  # handshake_failure
+        stranger.close()
+        await when(lambda: not served.open_channels)
+        assert served.identities == []
+        await served.genuine()
+
+
+async def _ignored_datagram_hello(kind: Kind, client: ForeignDatagramClient) -> None:
+    """The server says nothing: the first answer is the one to the next hello, whose number it repeats."""
+    engine = kind.client()()
+    engine.handshake()
+    genuine = bytes(engine.outgoing()[0])
+    number = (7).to_bytes(6)
+    async with serving(kind) as served:
+        stranger = DatagramPeer(served.address)
+        stranger.send(client.flight(), genuine[:5] + number + genuine[11:])
+        answer = await stranger.answer()
+        assert (answer[5:11], answer[RECORD_HEADER]) == (number, HELLO_VERIFY_REQUEST)
+        stranger.close()
+        assert served.open_channels == 0
+        await served.genuine()
+
+
 @each_stream
 async def test_reflected_client_flight(kind: Kind):
     """Frank sends each of the client's own flights back to it, to have it talk to itself.
@@ -175,6 +246,63 @@ async def test_reflected_client_flight(kind: Kind):
         with pytest.raises(errors.HandshakeError):
             await open_channel(host, port, kind.client(), **arguments())
         await over.wait()
+
+
+@each_datagram
+async def test_reflected_client_datagrams(kind: Kind):
+    """Frank sends each of the client's own datagrams back to it, to have it talk to itself.
+
+    Known as: the Selfie attack (ePrint 2019/347; RFC 9257 section 4.1).
+    """
+    reflected: list[bytes] = []
+
+    class Mirror(asyncio.DatagramProtocol):
+        def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]  # narrower
+            self._transport = transport
+
+        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+            reflected.append(data)
+            self._transport.sendto(data, addr)
+
+    loop = asyncio.get_running_loop()
+    transport, _mirror = await loop.create_datagram_endpoint(Mirror, local_addr=("127.0.0.1", 0))
+    host, port = transport.get_extra_info("sockname")
+    with pytest.raises(errors.HandshakeError):
+        await open_datagram_channel(host, port, kind.client(), **arguments())
+    assert reflected
+    transport.close()
+
+
+@each_datagram
+async def test_recorded_datagrams_are_replayed(kind: Kind):
+    """Frank records the genuine client's datagrams and sends them again, from the client's own address."""
+    recorded: list[bytes] = []
+    async with serving(kind) as served:
+        peer, engine = DatagramPeer(served.address), kind.client()()
+
+        def transmit() -> None:
+            datagrams = [bytes(one) for one in engine.outgoing()]
+            recorded.extend(datagrams)
+            peer.send(*datagrams)
+
+        while not engine.handshake():
+            transmit()
+            engine.feed(await peer.answer())
+        engine.write(b"hello")
+        transmit()
+        while (first := engine.read(100)) is None:
+            engine.feed(await peer.answer())
+        assert first == b"served"
+        engine.close()
+        transmit()
+        await when(lambda: not served.open_channels)
+        peer.send(*recorded[1:])  # the cookie in the second hello is good for this address
+        while (answer := await peer.answer())[:1] != HANDSHAKE or answer[RECORD_HEADER] != SERVER_HELLO:
+            assert answer
+        await when(lambda: not served.open_channels)
+        peer.close()
+        assert served.identities == [IDENTITY]
+        assert served.arrived == [b"hello"]
 
 
 @each_stream

@@ -331,6 +331,7 @@ async def test_withdrawn_key(lab, service):
     assert len(lab.alice.records(AuditKind.RELEASE)) == 2
 
 
+@pytest.mark.timeout(900)  # most of a minute of computing, and a machine may have other things to do
 async def test_ten_thousand_random_key_ids(lab, service):
     """Frank, with a challenge of his own, sends 10,000 tokens under random key ids, to have the keys fetched each time.
 

@@ -155,6 +155,13 @@ class System:
         program = ("/usr/bin/python3.11", "-I", "-m", "mcbn_broker")
         return self.compose("exec", "-T", participant, *program, *words)
 
+    def own_file(self, path: Path, text: str) -> None:
+        """Write a file that only the containers' user can read."""
+        owner = path.parent.stat()
+        path.touch(mode=0o600)
+        path.write_text(text)
+        os.chown(path, owner.st_uid, owner.st_gid)
+
     def machine(self, operator: str) -> SimulatedMachine:
         return SimulatedMachine.load(self.stage / f"vm-{operator}" / "machine.json")
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from mcbn_images.oci import read_image
+from mcbn_protocol.manifest import AgreedManifest
+from mcbn_protocol.roster import Roster
 from tests.compose.containers import NAMES, Log, System
 from tests.images.variants import with_a_file, with_a_label
 
@@ -18,6 +20,7 @@ SERVICES = {
     "server": {"dave", "between"},
     "client": {"frank", "between"},
 }
+MOUNTED = "/var/lib/mcbn-broker"
 WITHOUT_NETWORKS = ("dave-launcher", "frank-launcher", "application", "visitor")
 
 
@@ -104,3 +107,29 @@ def test_a_changed_image_is_refused(system: System, change):
     machine = dataclasses.replace(system.machine("frank"), image_digest=image.digest)
     with system.client_vm(machine, operator="frank", image=name) as log:
         refused(log, "image_digest")
+
+
+def test_a_broker_is_backed_up_and_restored_below_its_mount_point(system: System):
+    roster = Roster.parse((system.stage / "post/roster.json").read_bytes())
+    agreed = AgreedManifest.parse((system.stage / "post/bundle.json").read_bytes(), roster)
+    words = f"restore epoch {agreed.manifest.epoch} {agreed.hash.hex()}"
+    folder = system.stage / "alice/broker"
+    system.own_file(folder / "passphrase", "correct horse battery staple")
+    backup, passphrase = f"{MOUNTED}/alice.backup", ("--passphrase-file", f"{MOUNTED}/passphrase")
+    once = ("run", "--rm", "--no-deps", "-T", "alice")
+
+    with system.log(system.container("visitor")) as visitor, system.log(system.container("client")) as client:
+        visitor.event(event="page")
+        gone = len(visitor.events(event="no_page"))
+        system.compose("stop", "alice")  # no record is written any more, so the backup is not behind
+        system.compose(*once, "backup", "--out", backup, *passphrase)
+        system.compose(*once, "restore", backup, "--replace", "--confirm", words, *passphrase)
+        found = [path.name.rstrip("0123456789") for path in folder.iterdir() if path.name.startswith("data")]
+        assert sorted(found) == ["data", "data.replaced-"]
+
+        system.compose("start", "alice")
+        visitor.event(event="no_page", number=gone + 1)
+        client.event(event="refused", participant="alice", code="consent_paused")
+        pages = len(visitor.events(event="page"))
+        system.broker("alice", "consent", "allow")
+        visitor.event(event="page", number=pages + 1)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -92,6 +93,7 @@ def test_two_demos_at_once_go_as_expected_and_leave_nothing(temporary: Path) -> 
     assert facts["wrong-digest"] == {"checks": dict.fromkeys(names, "image_digest")}
     assert "Bob refuses" in talk or "bob refuses" in talk
     assert summary.count("as expected") == len(ACTS)
+    assert ("client on mbedtls" in talk) is (find_spec("mbedtls") is not None)
     assert "\x1b" not in summary + other_talk + talk
     assert running(temporary) == []
     assert list(temporary.iterdir()) == []
@@ -138,6 +140,8 @@ def test_a_kept_folder_is_private_and_named(temporary: Path) -> None:
         read_until(demo.stderr, "agree")
         demo.send_signal(signal.SIGINT)
         demo.communicate(timeout=DEADLINE)
+    assert demo.returncode == 128 + signal.SIGINT
+    assert running(temporary) == []
     (folder,) = temporary.iterdir()
     assert line.strip().endswith(str(folder))
     assert folder.stat().st_mode & 0o777 == 0o700

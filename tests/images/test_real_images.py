@@ -14,6 +14,7 @@ import pytest
 from mcbn_images.definitions import Definitions
 from mcbn_images.errors import ExitCode
 from mcbn_images.images import Builder
+from mcbn_images.locks import read_wheels
 from mcbn_images.oci import root_of as entries_of
 from mcbn_images.report import contents_page
 from mcbn_images.roster import read_roster
@@ -76,6 +77,18 @@ def test_the_page_of_contents_is_what_the_build_says(built):
     builder = Builder(definitions, Sources(default_cache()), read_roster(definitions.example_roster))
     page = (ROOT / "docs/reference/images.md").read_text(encoding="utf-8")
     assert page == contents_page(builder), "what is in the images has changed. Record it: make record, and commit"
+
+
+@pytest.mark.parametrize("name", ["client", "server"])
+def test_the_bill_of_materials_names_every_locked_wheel_and_the_openssl_in_one(built, name):
+    bill = json.loads((built.out / f"{name}.cdx.json").read_text(encoding="utf-8"))
+    found = {one["name"]: one for one in bill["components"]}
+    wheels = {pin.name: pin.version for pin in read_wheels(Definitions(built.tree).wheel_lock(name)[0])}
+    assert wheels
+    assert wheels == {wheel: found[wheel]["version"] for wheel in wheels}
+    parts = found["cryptography"]["components"]
+    (openssl,) = [part for part in parts if part["purl"].startswith("pkg:generic/openssl@")]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", openssl["version"])
 
 
 @pytest.mark.parametrize("name", ["client", "server"])

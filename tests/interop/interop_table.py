@@ -30,24 +30,41 @@ REQUIRED: Final = frozenset(
 )
 """Peer, channel and our end: without any of these the page is not written."""
 
+_ENGINES: Final = ("pyopenssl", "mbedtls")
+_OLD_SUITES: Final = ("ECDHE-PSK-CHACHA20-POLY1305", "PSK-AES128-GCM-SHA256", "PSK-AES128-CCM8")
+REQUIRED_ROWS: Final = frozenset(
+    Meeting("openssl", channel, suite, ours, engine)
+    for channel in ("TLS 1.2 PSK", "DTLS 1.2 PSK")
+    for suite in _OLD_SUITES
+    for ours in _BOTH
+    for engine in _ENGINES
+) | frozenset(
+    Meeting(f"{other} (ours)", channel, _OLD_SUITES[0], "server", engine)
+    for channel in ("TLS 1.2 PSK", "DTLS 1.2 PSK")
+    for other in _ENGINES
+    for engine in _ENGINES
+)
+"""Whole rows without which it is not written either: every suite on either engine, and each engine with the other."""
+
 _HEAD: Final = """\
 <!-- Made by `make interop` from its own run. Do not edit. -->
 
 # Peers that nobody here wrote
 
-`make interop` writes this page after a run in which each of these talked with us, bytes went both ways, both ends named
-the same suite, and nothing was skipped. The same tests see each of them refused under another key. *ours*: which end of
-the channel was ours; *engine*: the TLS library at our end. The programs that stand for libraries are in
-[`tests/interop/programs`](../../tests/interop/programs).
+`make interop` writes this page after a run in which each of these talked with us, bytes went both ways, and nothing was
+skipped. *suite*: what our end negotiated, or what the peer said. The same tests see peers with another key refused.
+*ours*: which end of the channel was ours; *engine*: the TLS library at our end. The programs that stand for libraries
+are in [`tests/interop/programs`](../../tests/interop/programs).
 
 | peer | channel | suite | ours | engine |
 |---|---|---|---|---|
 """
 
 
-def unmet(met: Collection[Meeting]) -> list[tuple[str, str, str]]:
+def unmet(met: Collection[Meeting]) -> list[tuple[str, ...]]:
     """Return what is missing before the page may be written."""
-    return sorted(REQUIRED - {(one.peer, one.channel, one.ours) for one in met})
+    missing: set[tuple[str, ...]] = set(REQUIRED - {(one.peer, one.channel, one.ours) for one in met})
+    return sorted(missing | (REQUIRED_ROWS - set(met)))
 
 
 def page(met: Iterable[Meeting]) -> str:

@@ -91,10 +91,16 @@ async def echo(channel: Channel) -> None:
 
 
 @asynccontextmanager
-async def our_server() -> AsyncIterator[ChannelServer]:
-    """Our TLS-PSK server, which echoes, on a port of the system's choice."""
+async def our_server(suites: list[str] | None = None) -> AsyncIterator[ChannelServer]:
+    """Our TLS-PSK server, which echoes, on a port of the system's choice; it notes each channel's suite."""
     table = {IDENTITY.encode(): Secret(KEY)}
-    async with serve_channels("127.0.0.1", 0, TlsPskServer(table.get), echo, **owned()) as server:
+
+    async def handler(channel: Channel) -> None:
+        if suites is not None:
+            suites.append(channel.negotiated.suite)
+        await echo(channel)
+
+    async with serve_channels("127.0.0.1", 0, TlsPskServer(table.get), handler, **owned()) as server:
         yield server
 
 

@@ -31,13 +31,15 @@ def peer(require_tool: Callable[..., str]) -> list[str | Path]:
 
 
 async def test_a_bouncy_castle_client_talks_to_our_server(peer: list[str | Path], seen: Any) -> None:
-    async with our_server() as server:
+    suites: list[str] = []
+    async with our_server(suites) as server:
         arguments = ["client", str(server.addresses[0][1]), IDENTITY, KEY.hex(), "1.3"]
         async with program(*peer, *arguments) as client:
             client.say(b"a line from Java\n")
             await client.until(b"connected\na line from Java\n")
             assert await client.process.wait() == 0
-    seen("Bouncy Castle", "TLS 1.3 PSK", "TLS_CHACHA20_POLY1305_SHA256 or TLS_AES_128_GCM_SHA256", "server")
+    (suite,) = suites
+    seen("Bouncy Castle", "TLS 1.3 PSK", suite, "server")
 
 
 async def test_a_bouncy_castle_client_with_another_key_is_refused(peer: list[str | Path]) -> None:

@@ -178,8 +178,16 @@ def curl(require_tool: Callable[..., str]) -> str:
     return require_tool("curl")
 
 
-async def fetched(curl: str, epoch: Epoch, shown: Credentials | None) -> tuple[bytes, int]:
-    async with serving(epoch, serve_asgi(application)) as server:
+async def fetched(curl: str, epoch: Epoch, shown: Credentials | None) -> tuple[bytes, int, list[str]]:
+    """Return what curl printed, its exit status, and the suites of the channels that opened."""
+    suites = []
+    serve = serve_asgi(application)
+
+    async def handler(channel: Channel) -> None:
+        suites.append(channel.negotiated.suite)
+        await serve(channel)
+
+    async with serving(epoch, handler) as server:
         host, port = server.addresses[0]
         command = [curl, "--silent", "--show-error", "--cacert", str(epoch.ca), "--noproxy", "*"]
         if shown is not None:
@@ -187,17 +195,19 @@ async def fetched(curl: str, epoch: Epoch, shown: Credentials | None) -> tuple[b
             command += ["--cert", leaf, "--key", key]
         async with program(*command, "--resolve", f"{NAME}:{port}:{host}", f"https://{NAME}:{port}/") as client:
             said = await client.rest()
-            return said, await client.process.wait()
+            return said, await client.process.wait(), suites
 
 
 async def test_curl_with_the_derived_key_gets_ok(curl: str, seen: Any, epoch: Epoch) -> None:
-    assert await fetched(curl, epoch, epoch.shown[Role.CLIENT]) == (b"ok", 0)
-    seen("curl", "mutual TLS 1.3", "one of TLS 1.3", "server")
+    said, status, suites = await fetched(curl, epoch, epoch.shown[Role.CLIENT])
+    assert (said, status) == (b"ok", 0)
+    (suite,) = suites
+    seen("curl", "mutual TLS 1.3", suite, "server")
 
 
 @pytest.mark.parametrize("whose", ["stranger's", "none"])
 async def test_curl_without_the_derived_key_gets_nothing(curl: str, epoch: Epoch, whose: str) -> None:
-    said, status = await fetched(curl, epoch, epoch.strangers[Role.CLIENT] if whose != "none" else None)
+    said, status, _ = await fetched(curl, epoch, epoch.strangers[Role.CLIENT] if whose != "none" else None)
     assert re.search(rb"alert|reset|closed|SSL_read|OpenSSL", said)
     assert b"ok" not in said.split()
     assert status != 0

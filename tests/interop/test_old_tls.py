@@ -1,4 +1,4 @@
-"""TLS 1.2 PSK, on both of our engines, against openssl, Node.js, stunnel and GnuTLS, both ways."""
+"""TLS 1.2 PSK, on both of our engines, against openssl, Node.js and GnuTLS, both ways, and against each other."""
 
 import re
 from collections.abc import Callable
@@ -162,3 +162,15 @@ async def test_our_client_talks_to_gnutls_serv(
         assert await read_exactly(channel, len(LINE)) == LINE
         await channel.close()
     seen("GnuTLS", TLS12, suite, "client", engine)
+
+
+@pytest.mark.parametrize("ours", ENGINES)
+@pytest.mark.parametrize("other", ENGINES)
+async def test_each_engine_talks_to_the_other(seen: Any, ours: EngineName, other: EngineName) -> None:
+    async with tls_server(ours, CHACHA) as server:
+        channel = await tls_client(other, CHACHA, server.addresses[0][1])
+        await channel.write(LINE)
+        assert await read_exactly(channel, len(LINE)) == LINE
+        assert (channel.negotiated.protocol, channel.negotiated.suite) == ("TLSv1.2", CHACHA)
+        await channel.close()
+    seen(f"{other.value} (ours)", TLS12, CHACHA, "server", ours)

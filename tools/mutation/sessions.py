@@ -178,10 +178,9 @@ def learn(plan: Plan, file: Path) -> None:
     data = measured.get_data()
     lines = {module: dict(data.contexts_by_lineno(str(plan.root / module))) for module in plan.modules}
     data_file.unlink()
-    reaching = {test for by_line in lines.values() for tests in by_line.values() for test in tests} - {""}
     not_for_all = plan.ours | {"tests", "conftest", "mutation", "__main__", "__mp_main__"}
     found = {
-        "seconds": {test: durations.seconds[test] for test in sorted(reaching)},
+        "seconds": durations.seconds,
         "lines": lines,
         "loaded": [name for name in sys.modules if name.partition(".")[0] not in not_for_all],
     }

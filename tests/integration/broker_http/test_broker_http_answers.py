@@ -78,7 +78,8 @@ async def test_the_operators_listener(start):
     async with start() as running, httpx.AsyncClient(base_url=running.health_url, trust_env=False) as client:
         assert (await client.get("/livez")).text == "ok\n"
         ready = await client.get("/readyz")
-        assert (ready.status_code, ready.json()) == (200, {"ready": True, "parts": {"store": None}})
+        expected = {"ready": True, "parts": {"store": None}, "key_set_age_seconds": 42}
+        assert (ready.status_code, ready.json()) == (200, expected)
         await ask(running)
         await ask(running, "GET", "/nothing")
         text = (await client.get("/metrics")).text

@@ -1,6 +1,8 @@
 """Terraform's files say what the security of a deployment rests on, and both operators use the same module."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 
 import pytest
@@ -26,6 +28,15 @@ def instance(workload):
 def local(blocks, name):
     (value,) = [block[name] for block in blocks["locals"] if name in block]
     return value
+
+
+def test_the_files_are_formatted():
+    terraform = shutil.which("terraform")
+    if terraform is None:  # in no Debian package, so MCBN_REQUIRE_PEERS does not ask for it
+        pytest.skip("terraform is missing: with it on PATH, `terraform fmt -check` is run")
+    command = [terraform, "fmt", "-check", "-diff", "-recursive", str(TERRAFORM)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr
 
 
 @pytest.mark.parametrize("folder", ["workload", *ROOTS])

@@ -58,5 +58,5 @@ def log_end(peer: str, code: str, text: str, *, sent: int, received: int) -> Non
         "forwarding with %s ended: %s",
         peer,
         text,
-        extra={"event": "channel_ended", "code": code, "sent": sent, "received": received},
+        extra={"event": "channel_ended", "peer": peer, "code": code, "sent": sent, "received": received},
     )

@@ -4,13 +4,21 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import SimpleNamespace
+from typing import Any, Final
 
 import pytest
 import uvloop
 
 from mcbn_protocol.secret import Secret
+from mcbn_workload.channels.dtls_psk import DtlsPskClient, DtlsPskServer
+from mcbn_workload.channels.mbedtls import MbedDtlsPskClient, MbedDtlsPskServer
 from mcbn_workload.channels.registry import ChannelRegistry, Limits
 from mcbn_workload.channels.tls_psk import TlsPskClient, TlsPskServer
+
+DATAGRAM_ENDS: Final[Mapping[str, Any]] = {
+    "openssl": (DtlsPskClient, DtlsPskServer),
+    "mbedtls": (MbedDtlsPskClient, MbedDtlsPskServer),
+}
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -31,6 +39,19 @@ def psk() -> SimpleNamespace:
         return TlsPskServer(known.get)
 
     return SimpleNamespace(identity=identity, key=key, client=client, server=server)
+
+
+@pytest.fixture(params=DATAGRAM_ENDS)
+def dtls(request: pytest.FixtureRequest, psk: SimpleNamespace) -> SimpleNamespace:
+    """Factories for both ends over datagrams, on each TLS library."""
+    library: str = request.param
+    client, server = DATAGRAM_ENDS[library]
+    known = {psk.identity.encode(): Secret(psk.key)}
+    return SimpleNamespace(
+        library=library,
+        client=lambda name=psk.identity, key=psk.key: client(name, Secret(key)),
+        server=lambda: server(known.get),
+    )
 
 
 @pytest.fixture

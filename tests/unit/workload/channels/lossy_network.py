@@ -1,22 +1,26 @@
-"""A UDP relay that loses, repeats and reorders datagrams as a seed says, and forges some."""
+"""A UDP relay that loses, repeats and reorders datagrams as a seed says, and adds forged ones."""
 
 import asyncio
 import random
 from collections.abc import Callable
 from typing import Any
 
+_APPLICATION_DATA = b"\x17"
+
 
 class LossyRelay(asyncio.DatagramProtocol):
     """Stands between many clients and one server; each client gets a socket of its own towards the server."""
 
-    def __init__(self, server: tuple[str, int], *, seed: int, loss: float, repeat: float, reorder: float) -> None:
+    def __init__(
+        self, server: tuple[str, int], *, seed: int, loss: float, repeat: float, reorder: float, forge: float
+    ) -> None:
         self._server = server
         self._random = random.Random(seed)  # noqa: S311  # the same faults in each run
-        self._loss, self._repeat, self._reorder = loss, repeat, reorder
+        self._loss, self._repeat, self._reorder, self._forge = loss, repeat, reorder, forge
         self._transport: Any = None
         self._upstream: dict[Any, asyncio.Task[Any]] = {}
         self._held: list[Callable[[], None]] = []
-        self.counts = {"lost": 0, "repeated": 0, "reordered": 0, "passed": 0}
+        self.counts = {"lost": 0, "repeated": 0, "reordered": 0, "passed": 0, "changed": 0, "invented": 0}
         self.address: tuple[str, int] = ("", 0)
 
     async def start(self) -> None:
@@ -41,6 +45,7 @@ class LossyRelay(asyncio.DatagramProtocol):
         def forward(done: asyncio.Task[Any]) -> None:
             if not done.cancelled():
                 self._fate(lambda: done.result().sendto(data))
+                self._add_forged(data, done.result().sendto)
 
         task.add_done_callback(forward)
 
@@ -54,6 +59,22 @@ class LossyRelay(asyncio.DatagramProtocol):
 
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Upstream, remote_addr=self._server)
         return transport
+
+    def _add_forged(self, genuine: bytes, send: Callable[[bytes], None]) -> None:
+        """Send one bit of a genuine datagram changed, or random bytes.
+
+        Only of application data: a handshake's first messages are not protected, and who changes them can end it.
+        """
+        if genuine[:1] != _APPLICATION_DATA or self._random.random() >= self._forge:
+            return
+        if self._random.random() < 0.5:
+            self.counts["changed"] += 1
+            changed = bytearray(genuine)
+            changed[self._random.randrange(len(genuine))] ^= 1 << self._random.randrange(8)
+            send(bytes(changed))
+        else:
+            self.counts["invented"] += 1
+            send(self._random.randbytes(len(genuine)))
 
     def _fate(self, deliver: Callable[[], None]) -> None:
         """Lose, hold back until the next one, repeat, or pass on."""

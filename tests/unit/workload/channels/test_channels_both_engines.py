@@ -7,18 +7,21 @@ import gc
 import hashlib
 import random
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from OpenSSL import SSL
 
+import mcbn_workload
 from mcbn_protocol.secret import Secret
-from mcbn_workload.channels import errors
-from mcbn_workload.channels.dtls_psk import DtlsPskClient, DtlsPskEngine
-from mcbn_workload.channels.engine import Engine
-from mcbn_workload.channels.mbedtls_datagrams import RECORDS_MAX
+from mcbn_workload.channels import errors, mbedtls_session, openssl
+from mcbn_workload.channels.dtls_psk import DTLS12, DtlsPskClient, DtlsPskEngine
+from mcbn_workload.channels.engine import Engine, Negotiated
+from mcbn_workload.channels.mbedtls import MbedDtlsPskClient, MbedDtlsPskServer, MbedTlsPskClient, MbedTlsPskServer
+from mcbn_workload.channels.mbedtls_datagrams import RECORDS_MAX, split_records
 from mcbn_workload.channels.mbedtls_session import Buffer
-from mcbn_workload.channels.psk import Version
+from mcbn_workload.channels.psk import NO_TERMS, PskClient, PskEngine, Version
 from mcbn_workload.channels.tls_psk import TLS12_PSK, TlsPskClient
 from tests.unit.workload.channels.engine_pairs import (
     ADDRESS,
@@ -26,9 +29,11 @@ from tests.unit.workload.channels.engine_pairs import (
     IDENTITY,
     KEY,
     LIBRARIES,
+    MESSAGE_HEADER,
     PAIRS,
     RECORD_HEADER,
     SUITES,
+    Fate,
     Wire,
     attempt,
     carry,
@@ -36,7 +41,11 @@ from tests.unit.workload.channels.engine_pairs import (
     dtls_channel,
     dtls_client,
     dtls_wire,
+    fragment,
+    lookup,
+    message_type,
     read_all,
+    renumbered,
     settle_all,
     shake,
     tls_channel,
@@ -47,6 +56,11 @@ from tests.unit.workload.channels.test_channels_tls_psk import Foreign, certific
 
 HANDSHAKE_FAILURE = bytes.fromhex("15030300020228")  # a fatal alert 40 in plaintext
 CLIENT_VERSION = slice(25, 27)  # in a DTLS ClientHello: after the headers of record and message
+CLIENT_HELLO, SERVER_HELLO, HELLO_VERIFY_REQUEST, SERVER_KEY_EXCHANGE, CLIENT_KEY_EXCHANGE = 1, 2, 3, 12, 16
+SECURE_RENEGOTIATION = b"\0\5\xff\1\0\1\0"  # the extension, without which OpenSSL takes no ServerHello: RFC 5746
+DTLS10 = 0xFEFF  # RFC 4347
+OLD_SUITE = "PSK-AES128-CBC-SHA"  # in every version since TLS 1.0: RFC 4279
+NO_LEVEL = "PSK-AES128-CCM8"  # among a server's terms, it takes OpenSSL to level 0, which has no floor of its own
 
 pairs = pytest.mark.parametrize("pair", PAIRS, ids="-to-".join)
 libraries = pytest.mark.parametrize("library", LIBRARIES)
@@ -64,6 +78,37 @@ def certificate_server(highest: int = SSL.TLS1_2_VERSION) -> Any:
         context.use_privatekey(key)
 
     return Foreign(server=True, configure=configure)
+
+
+def old_client(version: int, method: int = SSL.TLS_METHOD) -> Any:
+    """A client of one old version, with the right identity, the right key and a suite that the version has."""
+    keep = PskClient(TLS12_PSK, IDENTITY, Secret(KEY), NO_TERMS)
+    callbacks = []
+
+    def configure(context: SSL.Context) -> None:
+        context.set_cipher_list(f"{OLD_SUITE}@SECLEVEL=0".encode())
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+        callbacks.append(openssl.set_psk_client(context, keep._offer))
+
+    end: Any = (Foreign if method == SSL.TLS_METHOD else ForeignDatagrams)(
+        server=False, configure=configure, method=method
+    )
+    end.keep = callbacks  # OpenSSL refers to them
+    return end
+
+
+class ForeignDatagrams(Foreign):
+    """The same over datagrams."""
+
+    def outgoing(self) -> list[bytes]:
+        return [record for flight in super().outgoing() for record in split_records(flight)]
+
+
+@pytest.fixture
+def old_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Terms may name the old suite on Mbed TLS, too, so that the floor alone can refuse an old version."""
+    monkeypatch.setitem(mbedtls_session.SUITES, OLD_SUITE, ("TLS-PSK-WITH-AES-128-CBC-SHA", 0))
 
 
 # TLS 1.2.
@@ -308,7 +353,7 @@ def test_trap_1_a_suite_that_was_not_offered_is_refused(library: str, suite: int
     client = tls_client(library)
     attempt(client)
     client.outgoing()
-    body = b"\x03\x03" + b"r" * 32 + b"\0" + suite.to_bytes(2, "big") + b"\0"
+    body = b"\x03\x03" + b"r" * 32 + b"\0" + suite.to_bytes(2, "big") + b"\0" + SECURE_RENEGOTIATION
     message = b"\x02" + len(body).to_bytes(3, "big") + body
     client.feed(b"\x16\x03\x03" + len(message).to_bytes(2, "big") + message)
     with pytest.raises(errors.HandshakeError):
@@ -327,20 +372,55 @@ def test_trap_2_an_unknown_identity_never_falls_through_to_a_certificate(library
 
 
 @libraries
+def test_trap_2_a_server_is_configured_without_a_certificate(library: str) -> None:
+    """Trap 2: neither library's server has one to fall back on, over streams or datagrams."""
+    for server in (tls_server(library), dtls_wire((library, library)).acceptor):
+        connection = listening_connection(server)
+        if library == "mbedtls":
+            configuration = connection._buffer.context.configuration
+            assert configuration.certificate_chain is None
+            assert configuration.trust_store is None
+        else:
+            assert openssl.lib.SSL_get_certificate(connection._ssl) == openssl.ffi.NULL
+
+
+def listening_connection(server: Any) -> Any:
+    """What a server, over streams or datagrams, would serve the next client with."""
+    return server.connection if isinstance(server, PskEngine) else server._listener()[1]
+
+
+@libraries
+@pytest.mark.usefixtures("old_suite")
 @pytest.mark.parametrize("version", [SSL.TLS1_VERSION, SSL.TLS1_1_VERSION])
 def test_trap_3_older_protocols_are_refused(library: str, version: int) -> None:
-    """Trap 3: Mbed TLS's floor, where nobody sets it, is TLS 1.0."""
-
-    def configure(context: SSL.Context) -> None:
-        context.set_cipher_list(b"ALL:PSK:@SECLEVEL=0")
-        context.set_min_proto_version(version)
-        context.set_max_proto_version(version)
-
-    client: Any = Foreign(server=False, configure=configure)
-    server = tls_server(library)
+    """Trap 3: Mbed TLS's floor, where nobody sets it, is TLS 1.0. The client has all that an old server asks for."""
+    client, server = old_client(version), tls_server(library, suite=OLD_SUITE, also=(NO_LEVEL,))
     client.handshake()
     assert carry(client, server)
     assert isinstance(attempt(server), errors.ProtocolRefusedError)
+    (answer,) = server.outgoing()
+    assert (answer[:1], answer[3:]) == (HANDSHAKE_FAILURE[:1], HANDSHAKE_FAILURE[3:])  # and no ServerHello
+
+
+@libraries
+@pytest.mark.usefixtures("old_suite")
+def test_trap_3_the_same_client_of_the_agreed_version_completes_its_handshake(library: str) -> None:
+    """Trap 3: nothing but the version is wrong with the clients that are refused for it."""
+    client, server = old_client(SSL.TLS1_2_VERSION), tls_server(library, suite=OLD_SUITE, also=(NO_LEVEL,))
+    shake(client, server)
+    assert client.handshake()
+    client = old_client(DTLS12, SSL.DTLS_METHOD)
+    Wire(client, dtls_acceptor(library, suite=OLD_SUITE, also=(NO_LEVEL,))).settle()
+    assert client.handshake()
+
+
+def test_trap_3_mbedtls_has_its_floor_and_its_ceiling_set() -> None:
+    """Trap 3: on both ends, over streams and datagrams."""
+    for server, client in ((MbedTlsPskServer, MbedTlsPskClient), (MbedDtlsPskServer, MbedDtlsPskClient)):
+        for end in (server(lookup())._ends.current(), client(IDENTITY, Secret(KEY))._end):
+            configuration = end.context.configuration
+            assert configuration.lowest_supported_version.name.endswith("v1_2")
+            assert configuration.highest_supported_version is configuration.lowest_supported_version
 
 
 @libraries
@@ -387,6 +467,14 @@ def test_trap_4_a_cut_in_the_middle_of_the_handshake_never_spins(pair: Pair, fli
             with pytest.raises(errors.HandshakeCutError):
                 sink.handshake()
         assert sink.negotiated is None
+
+
+@pytest.mark.parametrize("word", ["pickle", "wrap_socket", "TLSWrappedSocket", "DTLSWrappedSocket"])
+def test_trap_4_nothing_uses_the_librarys_sockets_or_unpickles(word: str) -> None:
+    """Trap 4: python-mbedtls's sockets spin, never retransmit and lose data; its buffers must not be unpickled."""
+    sources = [*Path(mcbn_workload.__file__).parent.rglob("*.py")]
+    assert any("TLSWrappedBuffer" in path.read_text() for path in sources)
+    assert [path.name for path in sources if word in path.read_text()] == []
 
 
 @libraries
@@ -533,6 +621,165 @@ def test_reordered_and_repeated_datagrams_of_a_handshake_do_no_harm(pair: Pair, 
         settle_all([wire])
         wire._fate = lambda _direction, _number, datagram: (datagram,)
         assert_alive(wire)
+
+
+def fragmenting(cut: set[int], order: Iterable[int], overlap: int = 0) -> Fate:
+    """Send the messages of these types in two fragments, in this order; every other record as it is."""
+
+    def fate(_direction: str, _number: int, record: bytes) -> Iterable[bytes]:
+        if message_type(record) not in cut:
+            return [renumbered(record, 0)]
+        size = len(record) - RECORD_HEADER - MESSAGE_HEADER
+        bounds = ((0, size // 2 + overlap), (size // 2 - overlap, size))
+        return [fragment(record, *bounds[half], number) for number, half in enumerate(order)]
+
+    return fate
+
+
+orders = pytest.mark.parametrize(
+    "order",
+    [(0, 1), (1, 0), (0, 0, 1, 1), (1, 1, 0, 0), (0, 1, 0, 1)],
+    ids=["in order", "swapped", "repeated", "swapped and repeated", "all of it twice"],
+)
+FRAGMENTED = {SERVER_HELLO, HELLO_VERIFY_REQUEST, SERVER_KEY_EXCHANGE, CLIENT_KEY_EXCHANGE}
+
+
+@pairs
+@orders
+@pytest.mark.parametrize("overlap", [0, 3], ids=["side by side", "overlapping"])
+def test_a_handshake_in_fragments_comes_to_the_same_facts(pair: Pair, order: tuple[int, ...], overlap: int) -> None:
+    """RFC 6347 section 4.2.3: every message in plaintext but the ClientHello, for which see the next test."""
+    wire = dtls_wire(pair, fragmenting(FRAGMENTED, order, overlap))
+    wire.settle()
+    assert facts_of(wire) == whole_facts(pair)
+    assert_alive(wire)
+
+
+@pairs
+@orders
+def test_a_client_hello_in_fragments_gives_the_same_channel_or_none(pair: Pair, order: tuple[int, ...]) -> None:
+    """Mbed TLS's server takes no such hello, and says nothing; OpenSSL's takes it with its fragments in order only."""
+    wire = dtls_wire(pair, fragmenting({CLIENT_HELLO}, order))
+    wire.settle()
+    if pair[1] == "openssl" and order == (0, 1):
+        assert facts_of(wire) == whole_facts(pair)
+        assert_alive(wire)
+    else:
+        assert_no_channel(wire)
+    assert pair[1] == "openssl" or (wire.server is None and not wire.sent["s"])
+
+
+def whole_facts(pair: Pair) -> tuple[Negotiated | None, ...]:
+    return tuple(end.negotiated for end in dtls_channel(pair))
+
+
+def facts_of(wire: Wire) -> tuple[Negotiated | None, ...]:
+    assert wire.server is not None
+    return wire.client.negotiated, wire.server.negotiated
+
+
+def assert_no_channel(wire: Wire) -> None:
+    for end in [wire.client] if wire.server is None else [wire.client, wire.server]:
+        assert end.negotiated is None
+        for call in (lambda end=end: end.read(100), lambda end=end: end.write(b"secret")):
+            with pytest.raises(errors.ChannelError):
+                call()
+
+
+def with_bytes(record: bytes, place: int, *values: int) -> bytes:
+    """The same record with other bytes from this place of the handshake message on."""
+    start = RECORD_HEADER + place
+    return record[:start] + bytes(values) + record[start + len(values) :]
+
+
+def another_last_byte(record: bytes) -> bytes:
+    return record[:-1] + bytes([record[-1] ^ 1])
+
+
+def contradictions(record: bytes) -> dict[str, list[bytes]]:
+    """Fragments of one message that cannot all be true, by what is wrong with them."""
+    size = len(record) - RECORD_HEADER - MESSAGE_HEADER
+    half = size // 2
+    head, tail, whole = fragment(record, 0, half, 0), fragment(record, half, size, 1), fragment(record, 0, size, 2)
+    long_head = fragment(record, 0, half + 4, 0)
+    return {
+        "the first of two truths": [another_last_byte(long_head), tail],
+        "the second of two truths": [tail, another_last_byte(long_head)],
+        "another end": [head, another_last_byte(tail), whole],
+        "another whole first": [another_last_byte(renumbered(record, 0)), whole],
+        "another whole last": [fragment(record, 0, size, 0), another_last_byte(whole)],
+        "a longer message": [head, with_bytes(tail, 1, *(size + 1).to_bytes(3)), whole],
+        "a shorter message": [head, with_bytes(tail, 1, *(size - 1).to_bytes(3)), whole],
+        "beyond its end": [head, with_bytes(tail, 6, *(half + 1).to_bytes(3)), whole],
+        "a gap": [head, fragment(record, half + 1, size, 1)],
+        "another type": [head, with_bytes(tail, 0, 11), whole],
+        "huge": [with_bytes(head, 1, 0xFF, 0xFF, 0xFF), whole],
+    }
+
+
+@pairs
+@pytest.mark.parametrize("kind", contradictions(bytes(RECORD_HEADER + MESSAGE_HEADER + 64)))
+@pytest.mark.parametrize("message", [SERVER_HELLO, SERVER_KEY_EXCHANGE, CLIENT_KEY_EXCHANGE])
+def test_contradictory_fragments_give_the_same_channel_or_none(pair: Pair, kind: str, message: int) -> None:
+    """Frank, who is on the way, adds fragments of his own: which of them is believed decides nothing."""
+
+    def fate(_direction: str, _number: int, record: bytes) -> Iterable[bytes]:
+        return contradictions(record)[kind] if message_type(record) == message else [renumbered(record, 0)]
+
+    wire = dtls_wire(pair, fate)
+    wire.settle()
+    assert message in map(message_type, wire.sent["c"] + wire.sent["s"])
+    if wire.done:
+        assert facts_of(wire) == whole_facts(pair)
+        assert_alive(wire)
+    else:
+        assert_no_channel(wire)
+
+
+@pairs
+def test_a_reflected_datagram_flight_fails(pair: Pair) -> None:
+    """A node is client in one direction and server in the other, with two keys."""
+    client = dtls_client(pair[0])
+    attempt(client)
+    for datagram in client.outgoing():
+        client.feed(datagram)
+    attempt(client)
+    assert client.negotiated is None
+    wire = Wire(dtls_client(pair[0]), dtls_acceptor(pair[1], table={"mcbn1.reverse": b"r" * 32}))
+    wire.settle()
+    assert wire.server is not None
+    assert isinstance(attempt(wire.server), errors.PskIdentityError)
+    assert isinstance(attempt(wire.client), errors.PeerRefusedError)
+
+
+@pairs
+def test_the_flights_of_a_datagram_server_reflected_to_it_fail(pair: Pair) -> None:
+    recorded = dtls_wire(pair)
+    recorded.settle()
+    server = recorded.acceptor.accept(recorded.sent["c"][1], ADDRESS)  # its cookie is as good as before
+    assert server is not None
+    attempt(server)
+    flight = [bytes(datagram) for datagram in server.outgoing()]
+    assert SERVER_HELLO in map(message_type, flight)
+    for datagram in flight:
+        server.feed(datagram)
+    attempt(server)
+    assert server.negotiated is None
+
+
+@pairs
+def test_a_recorded_datagram_handshake_replayed_gives_no_channel(pair: Pair) -> None:
+    """From the same address, where the recorded cookie is good: the server's part is new, so Finished does not fit."""
+    recorded = dtls_wire(pair)
+    recorded.settle()
+    assert_alive(recorded)
+    server = recorded.acceptor.accept(recorded.sent["c"][1], ADDRESS)
+    assert server is not None
+    for datagram in recorded.sent["c"][2:]:
+        server.feed(datagram)
+    attempt(server)
+    assert SERVER_HELLO in map(message_type, map(bytes, server.outgoing()))
+    assert server.negotiated is None
 
 
 def assert_alive(wire: Wire) -> None:
@@ -750,10 +997,20 @@ def test_trap_8_over_datagrams_other_suites_are_terms_only(pair: Pair) -> None:
         assert isinstance(attempt(wire.client), errors.PeerRefusedError)
 
 
-@pairs
-def test_trap_3_an_older_datagram_protocol_is_refused(pair: Pair) -> None:
-    """Trap 3: Mbed TLS's floor, where nobody sets it, is DTLS 1.0."""
+@libraries
+@pytest.mark.usefixtures("old_suite")
+def test_trap_3_an_older_datagram_protocol_is_refused(library: str) -> None:
+    """Trap 3: Mbed TLS's floor, where nobody sets it, is DTLS 1.0. The client has all that an old server asks for."""
+    client = old_client(DTLS10, SSL.DTLS_METHOD)
+    wire = Wire(client, dtls_acceptor(library, suite=OLD_SUITE, also=(NO_LEVEL,)))
+    wire.settle()
+    assert not client.handshake()
+    assert SERVER_HELLO not in map(message_type, wire.sent["s"])
+    assert wire.server is None or isinstance(attempt(wire.server), errors.ProtocolRefusedError)
 
+
+@pairs
+def test_a_hello_that_was_made_older_on_the_way_is_refused(pair: Pair) -> None:
     def older(direction: str, _number: int, datagram: bytes) -> Iterable[bytes]:
         hello = bytearray(datagram)
         if direction == "c" and hello[RECORD_HEADER] == 1:
@@ -767,17 +1024,70 @@ def test_trap_3_an_older_datagram_protocol_is_refused(pair: Pair) -> None:
 
 
 @libraries
-def test_trap_1_a_rogue_datagram_server_is_refused(library: str) -> None:
-    """Trap 1, over datagrams: a server that insists on a suite with a certificate."""
+@pytest.mark.parametrize(
+    ("version", "suite"),
+    [(DTLS12, 0xC02F), (DTLS12, 0xC037), (DTLS12, 0x008C), (DTLS12, 0x00AE), (DTLS10, 0x008C), (DTLS10, 0xCCAC)],
+    ids=["certificate", "ECDHE-PSK CBC", "PSK CBC", "PSK CBC SHA-256", "DTLS 1.0", "DTLS 1.0, the agreed suite"],
+)
+def test_trap_1_a_rogue_datagram_server_is_refused(library: str, version: int, suite: int) -> None:
+    """Trap 1, over datagrams: a server that insists on a suite with a certificate, on CBC, or on an older version."""
     client = dtls_client(library)
     attempt(client)
     client.outgoing()
-    body = b"\xfe\xfd" + b"r" * 32 + b"\0" + b"\xc0\x2f" + b"\0"
-    length = len(body).to_bytes(3, "big")
-    message = b"\x02" + length + b"\0\0" + b"\0\0\0" + length + body
-    client.feed(b"\x16\xfe\xfd" + b"\0" * 8 + len(message).to_bytes(2, "big") + message)
+    client.feed(server_hello(version, suite))
     with pytest.raises(errors.HandshakeError):
         client.handshake()
+    assert client.negotiated is None
+
+
+def server_hello(version: int, suite: int) -> bytes:
+    body = version.to_bytes(2) + b"r" * 32 + b"\0" + suite.to_bytes(2) + b"\0" + SECURE_RENEGOTIATION
+    message = b"\x02" + len(body).to_bytes(3) + b"\0\0" + b"\0\0\0" + len(body).to_bytes(3) + body
+    return b"\x16" + version.to_bytes(2) + b"\0" * 8 + len(message).to_bytes(2) + message
+
+
+@libraries
+def test_the_agreed_server_hello_is_what_a_client_waits_for(library: str) -> None:
+    """Nothing but version and suite is wrong with what the rogue servers say."""
+    client = dtls_client(library)
+    attempt(client)
+    client.outgoing()
+    client.feed(server_hello(DTLS12, 0xCCAC))
+    assert not client.handshake()
+
+
+def datagram_server(version: int, suite: str) -> Any:
+    """A foreign server of one version and one suite, with the right key for everybody."""
+    callbacks = []
+
+    def choose(_ssl: Any, _identity: Any, psk: Any, _room: int) -> int:
+        openssl.ffi.memmove(psk, KEY, len(KEY))
+        return len(KEY)
+
+    def configure(context: SSL.Context) -> None:
+        context.set_cipher_list(f"{suite}@SECLEVEL=0".encode())
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+        callbacks.append(openssl.set_psk_server(context, choose))
+
+    end: Any = ForeignDatagrams(server=True, configure=configure, method=SSL.DTLS_METHOD)
+    end.keep = callbacks  # OpenSSL refers to them
+    return end
+
+
+@libraries
+@pytest.mark.parametrize(
+    ("version", "suite"),
+    [(DTLS12, "ECDHE-PSK-AES128-CBC-SHA256"), (DTLS12, OLD_SUITE), (DTLS12, SUITES[1]), (DTLS10, OLD_SUITE)],
+)
+def test_a_datagram_server_of_another_suite_or_version_gets_no_channel(library: str, version: int, suite: str) -> None:
+    """It has the right key: one of the agreed suite and version gets a channel."""
+    client, agreed = dtls_client(library), datagram_server(DTLS12, DEFAULT_SUITE)
+    shake(client, agreed)
+    assert client.negotiated is not None
+    client, other = dtls_client(library), datagram_server(version, suite)
+    shake(client, other)
+    assert isinstance(attempt(client), errors.PeerRefusedError)
     assert client.negotiated is None
 
 

@@ -12,11 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-from mcbn_protocol.secret import Secret
 from mcbn_workload.channels import errors
 from mcbn_workload.channels.datagram_listener import DatagramServer, serve_datagram_channels
 from mcbn_workload.channels.datagrams import UNREAD_DATAGRAMS_MAX, DatagramChannel, open_datagram_channel
-from mcbn_workload.channels.dtls_psk import DtlsPskClient, DtlsPskServer
 from mcbn_workload.channels.registry import ChannelRegistry, Limits
 from mcbn_workload.errors import ConfigurationError, NoKeysError
 from tests.unit.workload.channels.lossy_network import LossyRelay
@@ -24,6 +22,7 @@ from tests.unit.workload.channels.waiting import when
 
 Owned = Callable[..., dict[str, Any]]
 HANDSHAKE_HEADER = b"\x16\xfe\xfd" + bytes(8) + b"\x00\x20\x01"
+SILENCE_CPU_SECONDS = 0.2  # of this process, for 50 peers that say nothing, which have a flight sent again once
 LOSSES = [(1, 0.05), (2, 0.05), (3, 0.1)]
 
 
@@ -45,22 +44,13 @@ async def echo(channel: DatagramChannel) -> None:
         channel.send(data)
 
 
-@pytest.fixture
-def dtls(psk: SimpleNamespace) -> SimpleNamespace:
-    known = {psk.identity.encode(): Secret(psk.key)}
-    return SimpleNamespace(
-        client=lambda name=psk.identity, key=psk.key: DtlsPskClient(name, Secret(key)),
-        server=lambda: DtlsPskServer(known.get),
-    )
-
-
 @asynccontextmanager
 async def served(dtls: SimpleNamespace, owned: Owned, handler: Any = echo, **changes: Any) -> AsyncIterator[Any]:
     async with serve_datagram_channels("127.0.0.1", 0, dtls.server(), handler, **owned(**changes)) as server:
         yield server
 
 
-async def connect(server: DatagramServer, factory: DtlsPskClient, owned: Owned, **changes: Any) -> DatagramChannel:
+async def connect(server: DatagramServer, factory: Any, owned: Owned, **changes: Any) -> DatagramChannel:
     return await open_datagram_channel(*server.addresses[0], factory, **owned(**changes))
 
 
@@ -84,19 +74,25 @@ async def test_what_does_not_fit_is_refused_and_the_channel_goes_on(
         assert await channel.receive() == b"still here"
 
 
-async def test_200_peers_on_one_port(dtls: SimpleNamespace, owned: Owned) -> None:
-    """Each has its own channel: no datagram reaches another's."""
-    async with served(dtls, owned, limits=Limits(handshake_seconds=30, handshakes=256)) as server:
+@pytest.mark.parametrize(
+    ("dtls", "peers"),
+    [("openssl", 200), ("mbedtls", 50), pytest.param("mbedtls", 200, marks=pytest.mark.long)],
+    indirect=["dtls"],
+)
+async def test_200_peers_on_one_port(dtls: SimpleNamespace, owned: Owned, peers: int) -> None:
+    """Each has its own channel: no datagram reaches another's. Mbed TLS takes long, so that fewer show it daily."""
+    limits = Limits(handshake_seconds=100, handshakes=256)
+    async with served(dtls, owned, limits=limits) as server:
         factory = dtls.client()
 
         async def talk(number: int) -> DatagramChannel:
-            channel = await connect(server, factory, owned)
+            channel = await connect(server, factory, owned, limits=limits)
             for turn in range(5):
                 await ask(channel, f"{number}.{turn}".encode())
             return channel
 
-        channels = await asyncio.gather(*(talk(number) for number in range(200)))
-        assert server.open_channels == 200
+        channels = await asyncio.gather(*(talk(number) for number in range(peers)))
+        assert server.open_channels == peers
         for channel in channels:
             channel.close()
 
@@ -105,7 +101,7 @@ async def test_200_peers_on_one_port(dtls: SimpleNamespace, owned: Owned) -> Non
 async def test_lost_repeated_and_reordered_datagrams(
     dtls: SimpleNamespace, owned: Owned, seed: int, loss: float
 ) -> None:
-    """Handshakes complete; whatever arrives was sent, and arrives once."""
+    """Handshakes complete; whatever arrives was sent, and arrives once; nothing that was forged arrives."""
     arrived: list[bytes] = []
 
     async def keep(channel: DatagramChannel) -> None:
@@ -114,7 +110,7 @@ async def test_lost_repeated_and_reordered_datagrams(
 
     limits = Limits(handshake_seconds=120)
     async with served(dtls, owned, keep, limits=limits) as server:
-        relay = LossyRelay(server.addresses[0], seed=seed, loss=loss, repeat=0.1, reorder=0.1)
+        relay = LossyRelay(server.addresses[0], seed=seed, loss=loss, repeat=0.1, reorder=0.1, forge=0.2)
         await relay.start()
         sent: list[bytes] = []
         factory = dtls.client()
@@ -258,6 +254,7 @@ async def test_junk_is_dropped_without_an_answer(dtls: SimpleNamespace, owned: O
         stranger.close()
 
 
+@pytest.mark.usefixtures("no_garbage_collector")
 async def test_silent_peers_end_and_cost_no_cpu(dtls: SimpleNamespace, owned: Owned) -> None:
     """Mallory shows her address many times over, and then says nothing more."""
     async with served(dtls, owned, limits=Limits(handshake_seconds=1.5, handshakes=64)) as server:
@@ -271,11 +268,10 @@ async def test_silent_peers_end_and_cost_no_cpu(dtls: SimpleNamespace, owned: Ow
             stranger.send(bytes(engine.outgoing()[0]))
             await stranger.answer()
         assert server.open_channels == 50
-        process = psutil.Process()
-        before, started = sum(process.cpu_times()[:2]), time.monotonic()
-        await when(lambda: not server.open_channels)
-        assert time.monotonic() - started < 5
-        assert sum(process.cpu_times()[:2]) - before < 1
+        before = time.process_time()
+        await asyncio.wait(server._tasks)  # without looking again and again, which would be counted
+        assert time.process_time() - before < SILENCE_CPU_SECONDS
+        assert server.open_channels == 0
         for stranger in strangers:
             stranger.close()
 
@@ -308,12 +304,18 @@ async def test_no_more_connections_than_allowed(dtls: SimpleNamespace, owned: Ow
         stranger.close()
 
 
-async def test_a_wrong_key_is_silence_that_each_end_explains(
+async def test_a_wrong_key_is_explained_at_each_end(
     dtls: SimpleNamespace, owned: Owned, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """OpenSSL's server answers it with silence, Mbed TLS's with an alert."""
     limits = Limits(handshake_seconds=1)
+    refusal, reason = (
+        (errors.HandshakeTimeoutError, "holds another key")
+        if dtls.library == "openssl"
+        else (errors.PeerRefusedError, "its own log says why")
+    )
     async with served(dtls, owned, limits=limits) as server:
-        with pytest.raises(errors.HandshakeTimeoutError, match="holds another key"):
+        with pytest.raises(refusal, match=reason):
             await connect(server, dtls.client(key=b"\xff" * 32), owned, limits=limits)
         await when(lambda: not server.open_channels)
     assert "holds another key: compare manifest hash" in caplog.text
@@ -323,7 +325,7 @@ async def test_an_unknown_identity_is_refused(
     dtls: SimpleNamespace, owned: Owned, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with served(dtls, owned) as server:
-        with pytest.raises(errors.PeerRefusedError, match="handshake failure"):
+        with pytest.raises(errors.PeerRefusedError, match="its own log says why"):
             await connect(server, dtls.client(name="someone-else"), owned)
         await when(lambda: not server.open_channels)
     assert "someone-else" in caplog.text

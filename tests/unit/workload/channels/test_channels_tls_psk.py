@@ -78,8 +78,8 @@ def certificate() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
 class Foreign:
     """A bare OpenSSL end with a configuration that ours never has."""
 
-    def __init__(self, *, server: bool, configure: Callable[[SSL.Context], None]) -> None:
-        context = SSL.Context(SSL.TLS_METHOD)
+    def __init__(self, *, server: bool, configure: Callable[[SSL.Context], None], method: int = SSL.TLS_METHOD) -> None:
+        context = SSL.Context(method)
         configure(context)
         self.connection = SSL.Connection(context, None)
         self.connection.set_accept_state() if server else self.connection.set_connect_state()
@@ -366,6 +366,8 @@ def test_older_protocols_are_refused(psk: SimpleNamespace, version: int) -> None
     client.handshake()
     assert carry(client, server)
     assert isinstance(attempt(server), errors.ProtocolRefusedError)
+    (answer,) = server.outgoing()
+    assert (answer[:1], answer[3:]) == (HANDSHAKE_FAILURE[:1], HANDSHAKE_FAILURE[3:])  # and no ServerHello
 
 
 def test_a_client_with_only_a_sha384_suite_is_refused(psk: SimpleNamespace) -> None:

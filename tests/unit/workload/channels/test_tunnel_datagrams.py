@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from mcbn_protocol.secret import Secret
-from mcbn_workload.channels.dtls_psk import DtlsPskClient, DtlsPskServer
 from mcbn_workload.channels.registry import ChannelRegistry, Limits
 from mcbn_workload.errors import ConfigurationError, NoKeysError
 from mcbn_workload.tunnel.addresses import LoopbackAddress, PlaintextAddressError, UnixAddress
@@ -56,21 +54,19 @@ async def application(*, to: str | None = None, echo: bool = False) -> Applicati
 
 
 @asynccontextmanager
-async def tunnel(psk: SimpleNamespace, owned: Owned, **changes: Any) -> AsyncIterator[SimpleNamespace]:
+async def tunnel(dtls: SimpleNamespace, owned: Owned, **changes: Any) -> AsyncIterator[SimpleNamespace]:
     """Both ends, with an echo behind the server's."""
     service = await application(echo=True)
-    known = {psk.identity.encode(): Secret(psk.key)}
     target = LoopbackAddress("127.0.0.1", service.port)
-    async with serve_datagram_tunnel("127.0.0.1", 0, target, DtlsPskServer(known.get), **owned(**changes)) as far:
-        factory = DtlsPskClient(psk.identity, Secret(changes.get("key", psk.key)))
+    async with serve_datagram_tunnel("127.0.0.1", 0, target, dtls.server(), **owned(**changes)) as far:
         near_end = LoopbackAddress("127.0.0.1", 0)
-        async with connect_datagram_tunnel(near_end, far.addresses[0], factory, **owned(**changes)) as near:
+        async with connect_datagram_tunnel(near_end, far.addresses[0], dtls.client(), **owned(**changes)) as near:
             yield SimpleNamespace(far=far, near=near, service=service)
     service.transport.close()
 
 
-async def test_datagrams_arrive_whole_both_ways(psk: SimpleNamespace, owned: Owned) -> None:
-    async with tunnel(psk, owned) as ends:
+async def test_datagrams_arrive_whole_both_ways(dtls: SimpleNamespace, owned: Owned) -> None:
+    async with tunnel(dtls, owned) as ends:
         one = await application(to=ends.near.addresses[0])
         for size in (1, 500, 1371):
             one.transport.sendto(bytes([size % 251]) * size)
@@ -81,8 +77,8 @@ async def test_datagrams_arrive_whole_both_ways(psk: SimpleNamespace, owned: Own
         one.transport.close()
 
 
-async def test_each_peer_of_the_application_has_a_channel_of_its_own(psk: SimpleNamespace, owned: Owned) -> None:
-    async with tunnel(psk, owned) as ends:
+async def test_each_peer_of_the_application_has_a_channel_of_its_own(dtls: SimpleNamespace, owned: Owned) -> None:
+    async with tunnel(dtls, owned) as ends:
         peers = [await application(to=ends.near.addresses[0]) for _ in range(10)]
         for number, peer in enumerate(peers):
             peer.transport.sendto(f"from {number}".encode())
@@ -96,9 +92,9 @@ async def test_each_peer_of_the_application_has_a_channel_of_its_own(psk: Simple
 
 @pytest.mark.parametrize("size", [0, 1372, 5000])
 async def test_what_does_not_fit_is_refused_counted_and_never_cut(
-    psk: SimpleNamespace, owned: Owned, caplog: pytest.LogCaptureFixture, size: int
+    dtls: SimpleNamespace, owned: Owned, caplog: pytest.LogCaptureFixture, size: int
 ) -> None:
-    async with tunnel(psk, owned) as ends:
+    async with tunnel(dtls, owned) as ends:
         one = await application(to=ends.near.addresses[0])
         for data in (b"before", bytes(size), bytes(size), b"after"):
             ends.near._on_datagram(data, one.transport.get_extra_info("sockname"))  # asyncio sends no empty ones
@@ -112,8 +108,8 @@ async def test_what_does_not_fit_is_refused_counted_and_never_cut(
         one.transport.close()
 
 
-async def test_what_waits_for_the_handshake_is_bounded(psk: SimpleNamespace, owned: Owned) -> None:
-    async with tunnel(psk, owned) as ends:
+async def test_what_waits_for_the_handshake_is_bounded(dtls: SimpleNamespace, owned: Owned) -> None:
+    async with tunnel(dtls, owned) as ends:
         one = await application(to=ends.near.addresses[0])
         address = one.transport.get_extra_info("sockname")
         for number in range(WAITING_DATAGRAMS_MAX + 7):
@@ -123,8 +119,8 @@ async def test_what_waits_for_the_handshake_is_bounded(psk: SimpleNamespace, own
         one.transport.close()
 
 
-async def test_no_more_peers_than_allowed(psk: SimpleNamespace, owned: Owned) -> None:
-    async with tunnel(psk, owned, limits=Limits(handshake_seconds=30, connections=1)) as ends:
+async def test_no_more_peers_than_allowed(dtls: SimpleNamespace, owned: Owned) -> None:
+    async with tunnel(dtls, owned, limits=Limits(handshake_seconds=30, connections=1)) as ends:
         one, other = [await application(to=ends.near.addresses[0]) for _ in range(2)]
         one.transport.sendto(b"x")
         assert await one.arrived.get() == b"x"
@@ -136,13 +132,12 @@ async def test_no_more_peers_than_allowed(psk: SimpleNamespace, owned: Owned) ->
 
 
 async def test_a_far_end_without_the_key_is_logged_and_the_next_datagram_tries_again(
-    psk: SimpleNamespace, owned: Owned, caplog: pytest.LogCaptureFixture
+    dtls: SimpleNamespace, owned: Owned, caplog: pytest.LogCaptureFixture
 ) -> None:
-    factory = DtlsPskClient("someone-else", Secret(psk.key))
-    known = {psk.identity.encode(): Secret(psk.key)}
+    factory = dtls.client(name="someone-else")
     service = LoopbackAddress("127.0.0.1", 9)
     async with (
-        serve_datagram_tunnel("127.0.0.1", 0, service, DtlsPskServer(known.get), **owned()) as far,
+        serve_datagram_tunnel("127.0.0.1", 0, service, dtls.server(), **owned()) as far,
         connect_datagram_tunnel(LoopbackAddress("127.0.0.1", 0), far.addresses[0], factory, **owned()) as near,
     ):
         one = await application(to=near.addresses[0])
@@ -155,10 +150,10 @@ async def test_a_far_end_without_the_key_is_logged_and_the_next_datagram_tries_a
 
 
 async def test_an_idle_peer_is_let_go_at_both_ends(
-    psk: SimpleNamespace, owned: Owned, caplog: pytest.LogCaptureFixture
+    dtls: SimpleNamespace, owned: Owned, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with tunnel(psk, owned, limits=Limits(handshake_seconds=30, idle_seconds=0.3)) as ends:
+    async with tunnel(dtls, owned, limits=Limits(handshake_seconds=30, idle_seconds=0.3)) as ends:
         one = await application(to=ends.near.addresses[0])
         one.transport.sendto(b"x")
         await one.arrived.get()
@@ -172,9 +167,9 @@ async def test_an_idle_peer_is_let_go_at_both_ends(
     assert len(events) == 4
 
 
-async def test_a_pause_ends_the_sessions(psk: SimpleNamespace, owned: Owned) -> None:
+async def test_a_pause_ends_the_sessions(dtls: SimpleNamespace, owned: Owned) -> None:
     registry = ChannelRegistry()
-    async with tunnel(psk, owned, registry=registry) as ends:
+    async with tunnel(dtls, owned, registry=registry) as ends:
         one = await application(to=ends.near.addresses[0])
         one.transport.sendto(b"x")
         await one.arrived.get()
@@ -184,8 +179,8 @@ async def test_a_pause_ends_the_sessions(psk: SimpleNamespace, owned: Owned) -> 
         one.transport.close()
 
 
-async def test_an_application_that_does_not_listen_loses_datagrams_only(psk: SimpleNamespace, owned: Owned) -> None:
-    async with tunnel(psk, owned) as ends:
+async def test_an_application_that_does_not_listen_loses_datagrams_only(dtls: SimpleNamespace, owned: Owned) -> None:
+    async with tunnel(dtls, owned) as ends:
         one = await application(to=ends.near.addresses[0])
         one.transport.sendto(b"x")
         await one.arrived.get()
@@ -198,8 +193,8 @@ async def test_an_application_that_does_not_listen_loses_datagrams_only(psk: Sim
         one.transport.close()
 
 
-async def test_a_stopped_end_takes_nobody_more(psk: SimpleNamespace, owned: Owned) -> None:
-    async with tunnel(psk, owned) as ends:
+async def test_a_stopped_end_takes_nobody_more(dtls: SimpleNamespace, owned: Owned) -> None:
+    async with tunnel(dtls, owned) as ends:
         one = await application(to=ends.near.addresses[0])
         one.transport.sendto(b"x")
         await one.arrived.get()
@@ -213,9 +208,9 @@ async def test_a_stopped_end_takes_nobody_more(psk: SimpleNamespace, owned: Owne
 
 
 async def test_a_failure_of_ours_ends_one_peer_only(
-    psk: SimpleNamespace, owned: Owned, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    dtls: SimpleNamespace, owned: Owned, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with tunnel(psk, owned) as ends:
+    async with tunnel(dtls, owned) as ends:
 
         async def fail() -> None:
             raise ZeroDivisionError
@@ -231,22 +226,21 @@ async def test_a_failure_of_ours_ends_one_peer_only(
         one.transport.close()
 
 
-async def test_plaintext_stays_on_loopback_and_is_no_path(psk: SimpleNamespace, owned: Owned) -> None:
-    known = {psk.identity.encode(): Secret(psk.key)}
+async def test_plaintext_stays_on_loopback_and_is_no_path(dtls: SimpleNamespace, owned: Owned) -> None:
     path = UnixAddress("/run/application.sock")
     with pytest.raises(PlaintextAddressError, match="no socket path"):
-        async with serve_datagram_tunnel("127.0.0.1", 0, path, DtlsPskServer(known.get), **owned()):
+        async with serve_datagram_tunnel("127.0.0.1", 0, path, dtls.server(), **owned()):
             pass
-    factory = DtlsPskClient(psk.identity, Secret(psk.key))
+    factory = dtls.client()
     with pytest.raises(PlaintextAddressError, match="no socket path"):
         async with connect_datagram_tunnel(path, ("127.0.0.1", 1), factory, **owned()):
             pass
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # uvloop drops the socket unclosed
-async def test_a_taken_address_is_named(psk: SimpleNamespace, owned: Owned) -> None:
+async def test_a_taken_address_is_named(dtls: SimpleNamespace, owned: Owned) -> None:
     taken = await application()
-    factory = DtlsPskClient(psk.identity, Secret(psk.key))
+    factory = dtls.client()
     with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1:{taken.port}"):
         async with connect_datagram_tunnel(
             LoopbackAddress("127.0.0.1", taken.port), ("127.0.0.1", 1), factory, **owned()
