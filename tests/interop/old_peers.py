@@ -68,6 +68,6 @@ async def dtls_server(engine: EngineName, suite: str) -> AsyncIterator[DatagramS
         yield server
 
 
-async def dtls_client(engine: EngineName, suite: str, port: int) -> DatagramChannel:
+async def dtls_client(engine: EngineName, suite: str, port: int, *, handshake_seconds: float = 30) -> DatagramChannel:
     factory: Any = _engines(ChannelKind.DTLS12_PSK, engine).client(IDENTITY, Secret(KEY), terms(suite))
-    return await open_datagram_channel("127.0.0.1", port, factory, **owned())
+    return await open_datagram_channel("127.0.0.1", port, factory, **owned(handshake_seconds))

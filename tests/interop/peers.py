@@ -23,11 +23,11 @@ HANGS_SECONDS: Final = 60  # without a word that a test waits for
 SCRIPTS: Final = Path(__file__).parent / "programs"
 
 
-def owned() -> dict[str, Any]:
+def owned(handshake_seconds: float = 30) -> dict[str, Any]:
     return {
         "guard": lambda _identity: None,
         "registry": ChannelRegistry(),
-        "limits": Limits(handshake_seconds=30, close_seconds=5),
+        "limits": Limits(handshake_seconds=handshake_seconds, close_seconds=5),
     }
 
 

@@ -67,6 +67,7 @@ class ConsentMachine(RuleBasedStateMachine):
     def what_must_stay_true(self) -> None:
         type(self).steps += 1
         self.broker.check()
+        self.gatherings.check()
 
     @initialize(target=manifests, allowed=st.sampled_from((True, True, True, False)))
     def begin(self, allowed: bool) -> model.Terms:

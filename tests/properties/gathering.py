@@ -95,6 +95,13 @@ class Gatherings:
         self.broker = broker
         self.fellows = {name: FellowBroker(name, broker.time) for name in NAMES if name != ALICE}
         self._key_checks: dict[bytes, str] = {}
+        self._held: list[tuple[EpochKeys, float]] = []
+
+    def check(self) -> None:
+        """Keys live exactly as long as each lease under which they were gathered: a pause ends them so."""
+        now = self.broker.time()
+        for keys, end in self._held:
+            assert (keys.remaining() > 0) is (now < end)
 
     async def gather(self, terms: model.Terms, role: Role, instance: int, lie: str) -> None:
         """Gather for one workload while Carol tells a lie, and check who is said to have done what."""
@@ -135,6 +142,9 @@ class Gatherings:
             assert one.share == expected
         keys = EpochKeys(gathering, clock)
         assert self._key_checks.setdefault(terms.name, keys.key_check) == keys.key_check
+        leases = [one.lease.seconds for one in gathering.released.values()]
+        assert max(leases) <= terms.lease
+        self._held.append((keys, self.broker.time() + min(leases)))
         self.broker.seen["complete"] += 1
 
 

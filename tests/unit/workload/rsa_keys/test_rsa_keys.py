@@ -16,7 +16,7 @@ from mcbn_protocol.secret import Secret
 from mcbn_workload import rsa_keys
 from mcbn_workload.errors import ConfigurationError
 from mcbn_workload.rsa_keys import integers, provable_primes
-from mcbn_workload.rsa_keys.det_keygen import det_keygen
+from mcbn_workload.rsa_keys.det_keygen import _HmacDrbg, det_keygen
 from mcbn_workload.rsa_keys.errors import RsaKeyError
 from mcbn_workload.rsa_keys.go_readers import go_generate_key, hash_drbg_reader, sha512_reader
 from mcbn_workload.rsa_keys.numbers import RsaNumbers, exponent_modulo_lcm
@@ -96,6 +96,12 @@ def test_the_vectors_of_the_det_keygen_specification():
         key = det_keygen(base64.b64decode(vector["seed"]), vector["bits"]).private_key()
         encoded = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         assert base64.b64encode(encoded).decode() == vector["private_key_pkcs8"]
+
+
+def test_the_generator_gives_the_specifications_p256_key_too():
+    """No ECDSA key is made here; but the generator is the same, and its first draw is that key."""
+    generator = _HmacDrbg(COUNTING, b"det ECDSA key gen P-256")
+    assert generator.draw(32).hex() == "f0c948308de57a854a267c83918aecaa72d3f20549be9ec047122cdd51c4809d"
 
 
 def test_another_seed_gives_another_key():
