@@ -48,7 +48,7 @@ class Reach:
     """What one run of all tests showed.
 
     Attributes:
-        seconds: Duration of each test that reaches a mutated module, by node id.
+        seconds: Duration of each test, by node id, also of those that only look at what a module made at import.
         lines: Module path -> line -> tests that run it.
         at_import: Module path -> lines that run outside of any test.
         loaded: Modules of others that the tests need, in the order in which they were loaded first.

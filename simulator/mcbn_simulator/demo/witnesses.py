@@ -36,7 +36,7 @@ async def every_release(scene: Scene, process: Process, vm: Vm) -> None:
 
 
 async def audited(scene: Scene) -> None:
-    """Say what the brokers' own audits have of the releases to the running workloads.
+    """Compare the brokers' own audits with what the running workloads were told.
 
     Raises:
         DemoError: An audit has another image under the number that a workload was told, or none.
@@ -47,7 +47,9 @@ async def audited(scene: Scene) -> None:
             record = records.get(scene.releases[vm, one.name], {})
             if record.get("kind") != "release" or record["image_digest"] != vm.machine.image_digest:
                 raise DemoError(f"{one.title}'s audit has no release to {vm.name} where its broker said so: {record}")
-        scene.narrator.step(f"{one.title}'s audit has these releases, each under its image's digest")
+        scene.narrator.step(
+            f"{one.title}'s audit has the releases to all {len(scene.running)} VMs, by their images' digests"
+        )
 
 
 async def _tail(one: Participant) -> dict[int, dict[str, Any]]:

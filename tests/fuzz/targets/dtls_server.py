@@ -37,8 +37,9 @@ def seeds() -> list[bytes]:
             for _ in range(4):
                 for datagram in flight(client):
                     said.append(datagram)
-                    engine = engine or server.accept(datagram, ADDRESS)
-                    if engine is not None and datagram is not said[0]:
+                    if engine is None:
+                        engine = server.accept(datagram, ADDRESS)
+                    else:
                         engine.feed(datagram)
                 for answer in server.outgoing() if engine is None else flight(engine):
                     client.feed(answer)

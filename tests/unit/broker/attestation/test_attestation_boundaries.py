@@ -210,27 +210,6 @@ def test_the_larger_limit_holds_before_the_type_is_known() -> None:
             parse("." * (most + 1), profiles=profiles)
 
 
-@pytest.mark.parametrize(
-    ("token", "detail"),
-    [
-        ("", "exactly three segments"), ("a.b", "exactly three segments"), ("a.b.c.d", "exactly three segments"),
-        (".e30.AA", "header: empty"), ("e30..AA", "payload: empty"), ("e30.e30.", "signature: empty"),
-        ("!.e30.AA", "header: "), ("e30.!.AA", "payload: "), ("e30.e30.!", "signature: "),
-        ("W10.e30.AA", "header: an object"),
-    ],
-)  # fmt: skip
-def test_a_wrong_form_is_told_with_its_place(token: str, detail: str) -> None:
-    with pytest.raises(NotAuthentic, match=detail) as caught:
-        parse(token, profiles=(OIDC,))
-    assert caught.value.check == "token.form"
-
-
-def test_a_wrong_payload_is_told_as_the_payload(mint: Any) -> None:
-    with pytest.raises(NotAuthentic, match="payload: an object is expected") as caught:
-        parse(mint.raw(payload=b"[]"), profiles=(OIDC,))
-    assert caught.value.check == "token.form"
-
-
 @pytest.mark.parametrize("member", ["jku", "x5u", "jwk", "crit", "b64"])
 def test_a_header_that_names_its_judge_or_an_extension_is_refused_by_name(mint: Any, member: str) -> None:
     with pytest.raises(NotAuthentic, match=f"a token must not have {member}$") as caught:

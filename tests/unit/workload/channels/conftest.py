@@ -10,10 +10,12 @@ import pytest
 import uvloop
 
 from mcbn_protocol.secret import Secret
+from mcbn_workload.channels import mbedtls_session
 from mcbn_workload.channels.dtls_psk import DtlsPskClient, DtlsPskServer
 from mcbn_workload.channels.mbedtls import MbedDtlsPskClient, MbedDtlsPskServer
 from mcbn_workload.channels.registry import ChannelRegistry, Limits
 from mcbn_workload.channels.tls_psk import TlsPskClient, TlsPskServer
+from tests.unit.workload.channels.both_engines import OLD_SUITE
 
 DATAGRAM_ENDS: Final[Mapping[str, Any]] = {
     "openssl": (DtlsPskClient, DtlsPskServer),
@@ -83,3 +85,9 @@ def owned() -> Callable[..., dict[str, object]]:
         return {"guard": lambda _identity: None, "registry": ChannelRegistry(), "limits": limits} | changes
 
     return arguments
+
+
+@pytest.fixture
+def old_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Terms may name the old suite on Mbed TLS, too, so that the floor alone can refuse an old version."""
+    monkeypatch.setitem(mbedtls_session.SUITES, OLD_SUITE, ("TLS-PSK-WITH-AES-128-CBC-SHA", 0))
