@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.backends.openssl import backend
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 
 from mcbn_images.definitions import Definitions
 from mcbn_images.errors import InputError
@@ -53,6 +51,10 @@ def test_valid_by_the_strict_schema_for_the_locks_themselves():
     debs = read_debs(DEFINITIONS.debs_lock)
     wheels = read_wheels(DEFINITIONS.wheel_lock("client")[0])
     text = bill(debs=debs, wheels=wheels, bundled=cryptography_bills())
+    # Imported here: whoever only collects tests does not wait four seconds for the grammars of jsonschema's formats.
+    from cyclonedx.schema import SchemaVersion  # noqa: PLC0415
+    from cyclonedx.validation.json import JsonStrictValidator  # noqa: PLC0415
+
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text.decode()) is None
     assert {pin.name for pin in debs} | {pin.name for pin in wheels} <= components(text).keys()
 

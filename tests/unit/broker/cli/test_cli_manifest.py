@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mcbn_broker.ceremony.consent_keys import ConsentKeyFile
 from mcbn_broker.ceremony.drafts import Draft
@@ -29,14 +31,22 @@ PASSPHRASE = "correct horse battery"
 CERTIFICATE = (Path(__file__).parents[3] / "authority.pem").read_text()
 
 
-def made_of(byte):
-    """A consent key from bytes that are all the same."""
-    return ConsentKeyFile.make(Passphrase.from_text(PASSPHRASE), random=lambda length: bytes([byte]) * length)
+CONSENT_BYTES, RELEASE_BYTES = {"alice": 1, "bob": 2}, {"alice": 11, "bob": 12}  # private keys, each one byte repeated
 
 
-KEYS = {"alice": made_of(1), "bob": made_of(2)}
-RELEASE = {"alice": made_of(11), "bob": made_of(12)}
-ROSTER = Roster("demo", tuple(Participant(name, KEYS[name].public_key, RELEASE[name].public_key) for name in KEYS), 2)
+def public_key(byte):
+    return Ed25519PrivateKey.from_private_bytes(bytes([byte]) * 32).public_key().public_bytes_raw()
+
+
+PEOPLE = [Participant(name, public_key(byte), public_key(RELEASE_BYTES[name])) for name, byte in CONSENT_BYTES.items()]
+ROSTER = Roster("demo", tuple(PEOPLE), 2)
+
+
+@cache
+def consent_key(name):
+    """A participant's consent key, sealed: slow by design."""
+    byte = bytes([CONSENT_BYTES[name]])
+    return ConsentKeyFile.make(Passphrase.from_text(PASSPHRASE), random=lambda length: byte * length)
 
 
 def reference(digest, **changes):
@@ -108,7 +118,7 @@ def place(tmp_path):
     (tmp_path / "manifest.json").write_bytes(Draft.of(manifest()).payload_bytes)
     (tmp_path / "passphrase").write_text(PASSPHRASE)
     (tmp_path / "passphrase").chmod(0o600)
-    create_key_files(tmp_path / "key.json", KEYS["alice"])
+    create_key_files(tmp_path / "key.json", consent_key("alice"))
     return tmp_path
 
 
@@ -292,14 +302,14 @@ def test_expired_manifest_is_not_signed(command, place, clock):
 
 
 def test_bundle_of_an_expired_manifest_comes_with_a_warning(command, place, clock):
-    create_key_files(place / "bob.json", KEYS["bob"])
+    create_key_files(place / "bob.json", consent_key("bob"))
     words = sign_words(place)
     assert command(*words, "--yes").status == 0
     bob = [*words, "--yes"]
     bob[bob.index(place / "key.json")] = place / "bob.json"
     bob[bob.index(place / "alice.signature.json")] = place / "bob.signature.json"
     assert command(*bob).status == 0
-    signatures = [place / f"{name}.signature.json" for name in KEYS]
+    signatures = [place / f"{name}.signature.json" for name in CONSENT_BYTES]
     bundle = ["manifest", "bundle", place / "manifest.json", *signatures, "--roster", place / "roster.json", "--out"]
     assert "WARNING" not in command(*bundle, place / "in-time.json").err
     clock[0] = manifest().valid_until

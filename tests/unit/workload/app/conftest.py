@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+ROOT = Path(__file__).parents[4]
 
 
 @dataclass
@@ -130,6 +133,35 @@ async def _serving(handle, start):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+def page_program():
+    """Give a function that returns the `main` of the one Python program of a page that has a text in it."""
+
+    def program(page: str, marker: str):
+        text = (ROOT / page).read_text()
+        (code,) = [one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if marker in one]
+        namespace: dict = {}
+        exec(compile(code, marker, "exec"), namespace)  # noqa: S102  # our own page
+        return namespace["main"]
+
+    return program
+
+
+@pytest.fixture
+async def listening_port(monkeypatch):
+    """Give a future: the port of the first server of this test's loop."""
+    loop = asyncio.get_running_loop()
+    ready, starting = loop.create_future(), loop.create_server
+
+    async def noting(*arguments, **more):
+        server = await starting(*arguments, **more)
+        ready.set_result(server.sockets[0].getsockname()[1])
+        return server
+
+    monkeypatch.setattr(loop, "create_server", noting)
+    return ready
 
 
 @pytest.fixture

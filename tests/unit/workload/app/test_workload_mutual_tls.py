@@ -5,7 +5,6 @@ import json
 import re
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,7 @@ from mcbn_protocol.mutual_tls import LeafKind, MutualTlsTerms
 from mcbn_protocol.rsa_schemes import RsaScheme
 from mcbn_workload.settings import Settings
 
-PAGE = (Path(__file__).parents[4] / "docs/how-to/http-over-mutual-tls.md").read_text()
+PAGE = "docs/how-to/http-over-mutual-tls.md"
 TERMS = MutualTlsTerms(LeafKind.RSA, RsaScheme.C2SP_DET_KEYGEN, 2048)
 
 
@@ -55,30 +54,14 @@ async def test_the_tunnel_carries_a_page_and_both_ends_log_both_keys(machine):
     assert "PRIVATE KEY" not in json.dumps(client.events + server.events)
 
 
-def program(marker: str):
-    (code,) = [one for one in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if marker in one]
-    namespace: dict = {}
-    exec(compile(code, marker, "exec"), namespace)  # noqa: S102  # our own page
-    return namespace["main"]
-
-
-async def test_the_programs_of_the_page_print_ok_and_each_others_key(machine, capsys, monkeypatch):
+async def test_the_programs_of_the_page_print_ok_and_each_others_key(machine, page_program, listening_port, capsys):
     def settings(role, **variables):
         path = machine.configuration(role, channel="mtls13")
         return Settings.load(path, machine.environment(**variables))
 
-    ready = asyncio.get_running_loop().create_future()
-    starting = asyncio.get_running_loop().create_server
-
-    async def noting(*arguments, **more):
-        server = await starting(*arguments, **more)
-        ready.set_result(server.sockets[0].getsockname()[1])
-        return server
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "create_server", noting)
-    server = asyncio.create_task(program("listen(")(settings("server", MCBN_LISTEN="127.0.0.1:0")))
-    await asyncio.wait([ready, server], return_when=asyncio.FIRST_COMPLETED)
-    await program("connect(")(settings("client", MCBN_CONNECT=f"127.0.0.1:{ready.result()}"))
+    server = asyncio.create_task(page_program(PAGE, "listen(")(settings("server", MCBN_LISTEN="127.0.0.1:0")))
+    await asyncio.wait([listening_port, server], return_when=asyncio.FIRST_COMPLETED)
+    await page_program(PAGE, "connect(")(settings("client", MCBN_CONNECT=f"127.0.0.1:{listening_port.result()}"))
     server.cancel()
     await asyncio.gather(server, return_exceptions=True)
     lines = capsys.readouterr().out.splitlines()
