@@ -65,3 +65,11 @@ def test_no_lock_holds_an_address(definitions):
     for path in definitions.folder.glob("*.lock"):
         text = path.read_text(encoding="ascii")
         assert re.findall(r"://|\b[\w-]+\.(?:org|com|net|io|dev)\b|\s/", text) == [], path.name
+
+
+def test_the_wheel_of_mbed_tls_is_the_one_that_is_tested(definitions):
+    folder = definitions.folder / "mbed-tls"
+    pins = check_wheels(folder / "wheels.lock", folder / "requirements.txt")
+    ((name, version),) = wanted((folder / "requirements.txt").read_text(encoding="utf-8"))
+    assert [(pin.name, pin.version) for pin in pins] == [(name, version)]
+    assert (name, version) in wanted((definitions.root / "requirements/dev.txt").read_text(encoding="utf-8"))

@@ -189,6 +189,40 @@ def test_an_extended_image_is_reproducible_and_runs(built, run_in, tmp_path):
     assert result.stdout == "hello from inside\n", result.stderr
 
 
+HELLO = """\
+from mcbn_protocol.manifest import ChannelKind
+from mcbn_protocol.secret import Secret
+from mcbn_workload.channels.errors import EngineUnavailableError
+from mcbn_workload.channels.psk import NO_TERMS
+from mcbn_workload.epoch_keys.engines import psk_engines
+from mcbn_workload.kinds import EngineName
+from mcbn_workload.settings import Settings
+settings = Settings.load("/etc/mcbn/workload.toml", {"MCBN_CONNECT": "127.0.0.1:9"})
+try:
+    engines = psk_engines(ChannelKind.DTLS12_PSK, EngineName.MBEDTLS)
+except EngineUnavailableError as error:
+    exit(str(error))
+client = engines.client("mcbn1.x", Secret(bytes(32)), NO_TERMS)()
+client.handshake()
+print(settings.channel, settings.engine, client.outgoing()[0][:3].hex())
+"""
+
+
+def test_the_image_with_mbed_tls_is_the_one_that_was_asked_for(built, root_of, run_in, tmp_path):
+    folder = ROOT / "deploy/images/mbed-tls"
+    result = mcbn_images(
+        built.tree, "extend", built.out / "client", "--spec", folder / "client.toml", "--out", tmp_path / "out"
+    )
+    assert result.returncode == ExitCode.OK, result.stderr
+    tmp_path.chmod(0o755)
+    unpack(tmp_path / "out/client-on-mbed-tls", tmp_path / "root")
+    result = run_in(tmp_path / "root", ["/usr/bin/python3.11", "-I", "-c", HELLO])
+    # The last are the first bytes of a DTLS 1.2 handshake record, RFC 6347 section 4.1.
+    assert result.stdout == "dtls12-psk mbedtls 16fefd\n", result.stderr
+    result = run_in(root_of("client"), ["/usr/bin/python3.11", "-I", "-c", HELLO])
+    assert "docs/how-to/extend-an-image.md" in result.stderr
+
+
 def test_nothing_in_the_images_names_this_machine(built):
     needles = {str(ROOT), str(built.tree), str(default_cache()), sys.prefix}
     for name in built.digests:

@@ -42,7 +42,7 @@ def load_settings(settings: SettingsOrPath) -> Settings:
     Raises:
         ConfigurationError: The file does not fit.
     """
-    return settings if isinstance(settings, Settings) else Settings.load(Path(settings))
+    return settings if isinstance(settings, Settings) else Settings.load(settings)
 
 
 def new_gatherer(settings: Settings, clock: Clock, patience: Patience) -> Gatherer:

@@ -166,12 +166,13 @@ class Settings:
     application: ApplicationSettings | None = None
 
     @classmethod
-    def load(cls, path: Path = DEFAULT_PATH, environment: Mapping[str, str] = os.environ) -> Self:
+    def load(cls, path: str | Path = DEFAULT_PATH, environment: Mapping[str, str] = os.environ) -> Self:
         """Read the configuration file, the roster it names, and the environment.
 
         Raises:
             ConfigurationError: A file that cannot be read, an unknown or missing key, or a value that does not fit.
         """
+        path = Path(path)
         data = _read(path, FILE_BYTES)
         try:
             members = tomllib.loads(data.decode("utf-8"))

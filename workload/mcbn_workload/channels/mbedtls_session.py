@@ -18,8 +18,8 @@ try:
     from mbedtls.exceptions import TLSError
 except ImportError as error:
     raise EngineUnavailableError(
-        "this image has no Mbed TLS: install mcbn with the extra `mbedtls` (CPython up to 3.12 on x86-64), "
-        "or let the settings name the other engine, openssl"
+        "there is no Mbed TLS here: put it into the image as docs/how-to/extend-an-image.md shows, elsewhere install "
+        "mcbn with the extra `mbedtls` (CPython up to 3.12 on x86-64); or set `engine` to `pyopenssl`"
     ) from error
 
 # By OpenSSL's names: Mbed TLS's, and the bytes that a record grows by (RFC 7905, RFC 5288 section 3, RFC 6655).

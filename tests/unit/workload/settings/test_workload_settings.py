@@ -164,7 +164,7 @@ def test_the_whole_environment(load):
 
 def test_a_dash_in_a_name_is_an_underscore(make_network, tmp_path):
     path = make_network(("big-corp", "bob")).write_configuration(tmp_path, GOOD)
-    settings = Settings.load(path, {"MCBN_BROKER_BIG_CORP": "https://b.example"})
+    settings = Settings.load(str(path), {"MCBN_BROKER_BIG_CORP": "https://b.example"})
     assert settings.operator.brokers == {"big-corp": "https://b.example"}
 
 
