@@ -2,13 +2,16 @@
 
 import os
 import resource
+import shutil
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
 from mutation.mutants import Mutant
@@ -18,6 +21,7 @@ _MEMORY_BYTES: Final = 4 * 1024**3
 _CPU_SECONDS: Final = 300
 _START_SECONDS: Final = 60
 _NAME_BYTES: Final = 4096
+_TEMPORARY: Final = "PYTEST_DEBUG_TEMPROOT"
 
 
 class Outcome(StrEnum):
@@ -101,6 +105,11 @@ class _Running(NamedTuple):
 _killer_pipe = -1  # in a child: the writing end
 
 
+def _own_folder(child: int) -> Path:
+    """Where the tests of one child put their files; two that shared a folder would clear away each other's."""
+    return Path(os.environ.get(_TEMPORARY) or tempfile.gettempdir()) / f"mutant-{child}"
+
+
 def name_killer(test: str) -> None:
     """Tell the parent which test killed this child's mutant."""
     os.write(_killer_pipe, test.encode()[:_NAME_BYTES])
@@ -120,6 +129,7 @@ def judge_all(
     def reap() -> None:
         child, status = os.wait()
         _end_group(child)
+        shutil.rmtree(_own_folder(child), ignore_errors=True)
         mutant, pipe = running.pop(child)
         with os.fdopen(pipe, "rb") as reader:
             said = reader.read(_NAME_BYTES).decode(errors="replace")
@@ -147,6 +157,9 @@ def _judge_confined(judge: Callable[[Mutant], int], mutant: Mutant, pipe: int, *
     global _killer_pipe  # noqa: PLW0603  # a forked child judges once
     _killer_pipe = pipe
     _confine()
+    folder = _own_folder(os.getpid())
+    folder.mkdir(mode=0o700)
+    os.environ[_TEMPORARY] = str(folder)  # read when the first test asks for a folder
     if silent:
         _redirect(sys.stderr.fileno())
     try:

@@ -10,9 +10,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,13 +144,7 @@ class _FirstFailureEnds:
 
 def _pytest(plan: Plan, plugins: list[object], tests: Sequence[str] = ()) -> int:
     os.chdir(plan.root)
-    # A folder for each process: pytest's own cleaning of old ones would meet those of processes that still run.
-    base = Path(tempfile.gettempdir()) / f"mutants-{os.getpid()}"
-    try:
-        options = [*_OPTIONS, f"--basetemp={base}", *(tests or plan.tests)]
-        return int(pytest.main(options, plugins=[_Deterministic(), *plugins]))
-    finally:
-        shutil.rmtree(base, ignore_errors=True)
+    return int(pytest.main([*_OPTIONS, *(tests or plan.tests)], plugins=[_Deterministic(), *plugins]))
 
 
 def learn(plan: Plan, file: Path) -> None:

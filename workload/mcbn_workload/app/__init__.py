@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from mcbn_workload.app.arguments import new_parser
-from mcbn_workload.app.logs import start_log
+from mcbn_workload.app.logs import LogFormat, start_log
 from mcbn_workload.app.process_limits import forbid_core_dumps
 from mcbn_workload.app.services import connect, serve
 from mcbn_workload.app.stopping import Stopping
@@ -34,9 +34,10 @@ def main(arguments: Sequence[str]) -> int:
     """
     forbid_core_dumps()
     options = new_parser().parse_args(arguments)
-    start_log("INFO")
+    log_format = _log_format(options)
+    start_log("INFO", log_format)
     try:
-        return int(_command(options))
+        return int(_command(options, log_format))
     except WorkloadError as error:
         fields = {"event": "failed", "code": error.code, "exit_code": int(error.exit_code)}
         rows = {"brokers": as_rows(error.rows)} if isinstance(error, QuorumIncompleteError) else {}
@@ -47,11 +48,17 @@ def main(arguments: Sequence[str]) -> int:
         return int(ExitCode.FAILED)
 
 
-def _command(options: Namespace) -> ExitCode:
+def _log_format(options: Namespace) -> LogFormat | None:
+    """Return what the command line asks for; a table does not say how the log beside it is written."""
+    asked = getattr(options, "output", None)
+    return LogFormat(asked) if asked in set(LogFormat) else None
+
+
+def _command(options: Namespace, log_format: LogFormat | None) -> ExitCode:
     if options.command == "derive":
         return _derive(options)
     settings = Settings.load(options.config)
-    start_log(settings.operator.log_level)
+    start_log(settings.operator.log_level, log_format)
     if options.command == "probe":
         return _run(_probe(settings, options.output))
     return _run(_serve(_SERVICES[options.command], settings))

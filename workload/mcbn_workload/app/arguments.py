@@ -9,6 +9,7 @@ from mcbn_protocol import __version__
 from mcbn_protocol.identifiers import Role
 from mcbn_protocol.key_schedule import Scheme
 from mcbn_protocol.rsa_schemes import RsaScheme
+from mcbn_workload.app.logs import LogFormat
 from mcbn_workload.derive import RSA_COMBINATION
 from mcbn_workload.errors import EXIT_CODES
 from mcbn_workload.settings import BROKER_PREFIX, DEFAULT_PATH, VARIABLES
@@ -27,8 +28,16 @@ def new_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mcbn-workload {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add(commands, "server", "accept channels and forward each to the application")
-    _add(commands, "client", "listen for the application and forward each connection through a channel")
+    for service in (
+        _add(commands, "server", "accept channels and forward each to the application"),
+        _add(commands, "client", "listen for the application and forward each connection through a channel"),
+    ):
+        service.add_argument(
+            "--output",
+            type=LogFormat,
+            choices=list(LogFormat),
+            help="how the log on standard error is written; default: text at a terminal, else JSON, one object a line",
+        )
     probe = _add(commands, "probe", "gather from all brokers, check every share, keep none, and show a table")
     probe.add_argument(
         "--output", choices=("table", "json"), default="table", help="a table for people, or JSON; default: table"

@@ -1,13 +1,23 @@
-"""The log: one JSON object for each line of standard error."""
+"""The log on standard error: for programs one JSON object a line, for a person at a terminal words."""
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, Final
 
 LOGGER: Final = "mcbn.workload"
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_DIM, _YELLOW, _RED = "2", "33", "31"
+
+
+class LogFormat(StrEnum):
+    """What the log is written in."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class JsonLines(logging.Formatter):
@@ -21,15 +31,65 @@ class JsonLines(logging.Formatter):
             "event": "log",
             "message": record.getMessage(),
         }
-        fields |= {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+        fields |= _extra(record)
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return json.dumps(fields, default=str)
 
 
-def start_log(level: str) -> None:
-    """Write this package's log from `level` on, and everybody else's from WARNING on."""
+class Words(logging.Formatter):
+    """Formats a record as time, message, and `name=value` for whatever its `extra` holds.
+
+    What others sent is among it, so nothing that a terminal would obey or hide comes through.
+
+    Args:
+        colour: Whether to dim what is beside the message and to colour warnings and errors.
+    """
+
+    def __init__(self, *, colour: bool) -> None:
+        super().__init__()
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line, and after it those of a traceback."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="seconds")
+        message, extra = record.getMessage(), _extra(record)
+        said = message if message.isprintable() else json.dumps(message)
+        facts = " ".join(f"{name}={_shown(value)}" for name, value in extra.items())
+        if record.levelno > logging.INFO:
+            colour = _RED if record.levelno >= logging.ERROR else _YELLOW
+            said = f"{self._in(colour, record.levelname)} {said}"
+        line = " ".join([self._in(_DIM, time), said, *([self._in(_DIM, facts)] if facts else [])])
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+    def _in(self, colour: str, text: str) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._colour else text
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+
+
+def _shown(value: object) -> str:
+    """Return a value as one word: a text as it is where nobody can take it for something else."""
+    if not isinstance(value, str):
+        return json.dumps(value, default=str)
+    plain = value.isprintable() and value and not any(character in value for character in ' "=')
+    return value if plain else json.dumps(value)
+
+
+def start_log(level: str, chosen: LogFormat | None = None) -> None:
+    """Write this package's log from `level` on, and everybody else's from WARNING on.
+
+    Args:
+        level: The name of a level of `logging`.
+        chosen: The format; by default words where standard error is a terminal, and JSON elsewhere.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    terminal = sys.stderr.isatty()
+    words = chosen is LogFormat.TEXT or (chosen is None and terminal)
+    # https://no-color.org, and terminals without any
+    colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    handler.setFormatter(Words(colour=colour) if words else JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger(LOGGER).setLevel(level)
