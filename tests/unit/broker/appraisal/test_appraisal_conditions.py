@@ -98,7 +98,14 @@ def test_conditions_of_both_roles_and_of_this_one_must_hold(claims, variant, tmp
         ("assertion.l.all((int), assertion.l.all((string), true))", "bare name"),
         ("assertion.l.all(int, assertion.l.size() > 0)", "cannot be an element's name"),
         ("assertion.l.all(assertion, true)", "cannot be an element's name"),
+        ("assertion.l.all(x, assertion)", "only the element"),
         ("assertion.l.all(x, ", "it is no CEL"),
+        ("assertion." + "X" * 40 + " == " + "(" * 33 + "1" + ")" * 33, "nested more than"),
+        # A raw text ends at the first quotation mark, whatever stands before it.
+        (
+            r"r'\' == assertion.a || assertion.l.all(x, assertion.l.all(y, true)) || assertion.b == ''",
+            "only the element",
+        ),
     ],
 )
 def test_a_condition_that_cannot_be_used_is_refused_when_it_is_loaded(tmp_path, text, why):
@@ -122,6 +129,10 @@ def test_a_condition_just_within_the_limits_is_compiled():
     assert compile_condition("(" * BRACKETS_MAX + "true" + ")" * BRACKETS_MAX).judge({}).passed
     with pytest.raises(ConditionError):
         compile_condition("(" * (BRACKETS_MAX + 1) + "true" + ")" * (BRACKETS_MAX + 1))
+
+
+def test_letters_are_no_brackets():
+    assert compile_condition(f"assertion.{'X' * (BRACKETS_MAX + 1)} == 1").text
 
 
 def test_the_library_is_imported_only_for_conditions():
