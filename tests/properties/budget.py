@@ -10,11 +10,11 @@ from typing import Any, Final
 from hypothesis import HealthCheck, settings
 
 LONG: Final = os.environ.get("MCBN_PROPERTIES") == "long"
-LONGER: Final = 10
+LONGER: Final = 20
 
 
 def budget(examples: int, **changes: Any) -> settings:
-    """Settings for about this many examples in the slice, and ten times as many in the long search."""
+    """Settings for about this many examples in the slice, and twenty times as many in the long search."""
     return settings(
         max_examples=examples * (LONGER if LONG else 1),
         derandomize=not LONG,

@@ -55,7 +55,7 @@ def altered_bytes(draw: st.DrawFn) -> bytes:
 def test_a_changed_signed_manifest_never_verifies(broker):
     """Neither protocol nor broker takes bytes that differ from those that everybody signed."""
 
-    @budget(400)
+    @budget(200)
     @given(data=altered_bytes())
     def run(data: bytes) -> None:
         if data == network().first.bundle:
@@ -75,7 +75,7 @@ def test_what_everybody_signs_is_refused_or_read_as_it_is_written(record_propert
     """A changed payload, rightly signed by all: one of our errors, or a manifest that is written back to the byte."""
     seen: Counter[str] = Counter()
 
-    @budget(400)
+    @budget(200)
     @given(payload=payloads())
     def run(payload: dict[str, Any]) -> None:
         bundle = network().bundle(payload)

@@ -55,7 +55,7 @@ def test_every_answer_is_a_problem_of_the_table_or_rightly_given(broker, record_
     """Any method, address, header and body; a release request that got another answer than a release is unspent."""
     seen: Counter[int] = Counter()
 
-    @budget(300)
+    @budget(150)
     @given(data=st.data())
     def run(data: st.DataObject) -> None:
         asked = broker.prepare()

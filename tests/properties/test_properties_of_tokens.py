@@ -116,7 +116,7 @@ def test_no_release_for_a_token_that_does_not_say_what_was_agreed(broker, record
     """Tokens changed in header, claims, signature or text; and each answer costs the genuine request what it must."""
     seen: Counter[int] = Counter()
 
-    @budget(300)
+    @budget(150)
     @given(data=st.data())
     def run(data: st.DataObject) -> None:
         asked = broker.prepare()

@@ -21,12 +21,12 @@ from tests.properties.consent_machine import ConsentMachine
 
 pytestmark = pytest.mark.timeout(1800)  # thousands of steps, beside whatever else the machine does
 STEPS_PER_EXAMPLE = 50
-EXAMPLES = 50
+EXAMPLES = 25
 REFUSALS = {
     *("challenge_not_issued", "challenge_expired", "challenge_used", "token_not_authentic", "appraisal_failed"),
     *("consent_paused", "instances_exceeded", "manifest_not_accepted", "manifest_not_valid_now", "not_in_manifest"),
 }
-STEPS = {True: 20_000, False: 1_500}
+STEPS = {True: 20_000, False: 750}
 OUTCOMES = {
     True: REFUSALS
     | {"released", "complete", "new life", "carol: released", "carol: mismatch", "carol: no_valid_answer"},

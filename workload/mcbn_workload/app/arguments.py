@@ -36,7 +36,7 @@ def new_parser() -> argparse.ArgumentParser:
             "--output",
             type=LogFormat,
             choices=list(LogFormat),
-            help="how the log on standard error is written; default: text at a terminal, else JSON, one object a line",
+            help="how the log on standard error is written; default: coloured text at a terminal, else JSON in lines",
         )
     probe = _add(commands, "probe", "gather from all brokers, check every share, keep none, and show a table")
     probe.add_argument(

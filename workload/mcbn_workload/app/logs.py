@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -83,13 +82,11 @@ def start_log(level: str, chosen: LogFormat | None = None) -> None:
 
     Args:
         level: The name of a level of `logging`.
-        chosen: The format; by default words where standard error is a terminal, and JSON elsewhere.
+        chosen: The format; by default words where standard error is a terminal, in colour, and JSON elsewhere.
     """
     handler = logging.StreamHandler(sys.stderr)
     terminal = sys.stderr.isatty()
     words = chosen is LogFormat.TEXT or (chosen is None and terminal)
-    # https://no-color.org, and terminals without any
-    colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    handler.setFormatter(Words(colour=colour) if words else JsonLines())
+    handler.setFormatter(Words(colour=terminal and chosen is None) if words else JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger(LOGGER).setLevel(level)
