@@ -72,4 +72,6 @@ def test_the_wheel_of_mbed_tls_is_the_one_that_is_tested(definitions):
     pins = check_wheels(folder / "wheels.lock", folder / "requirements.txt")
     ((name, version),) = wanted((folder / "requirements.txt").read_text(encoding="utf-8"))
     assert [(pin.name, pin.version) for pin in pins] == [(name, version)]
-    assert (name, version) in wanted((definitions.root / "requirements/dev.txt").read_text(encoding="utf-8"))
+    tested = (definitions.root / "requirements/dev.txt").read_text(encoding="utf-8")
+    assert (name, version) in wanted(tested)
+    assert all(f"--hash=sha256:{pin.sha256}" in tested for pin in pins)

@@ -211,7 +211,7 @@ print(settings.channel, settings.engine, client.outgoing()[0][:3].hex())
 def test_the_image_with_mbed_tls_is_the_one_that_was_asked_for(built, root_of, run_in, tmp_path):
     folder = ROOT / "deploy/images/mbed-tls"
     result = mcbn_images(
-        built.tree, "extend", built.out / "client", "--spec", folder / "client.toml", "--out", tmp_path / "out"
+        built.tree, "extend", built.out / "client", "--spec", folder / "image.toml", "--out", tmp_path / "out"
     )
     assert result.returncode == ExitCode.OK, result.stderr
     tmp_path.chmod(0o755)

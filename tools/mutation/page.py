@@ -13,7 +13,8 @@ _HEAD = """\
 
 `make mutants` puts small faults, one at a time, into the modules that judge a token and seal a share, and runs the
 tests of those modules against each. A fault that no test notices has survived: there is a hole in the tests, or the
-fault changes nothing. At least {floor:g}% must be noticed, and each survivor stands below with its reason.
+fault changes nothing. At least {floor:g}% of all together must be noticed (killed by a failing test, or timed out, as a
+test never ended), and each survivor stands below with its reason.
 
 The faults: a comparison becomes its neighbour; `and` and `or` are swapped and operands left out; `not` and minus
 signs go; conditions are forced; numbers, texts and truth values change, those of default arguments too; arithmetic

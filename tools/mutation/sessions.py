@@ -260,7 +260,8 @@ def judge_at_import(plan: Plan, reach: Reach, mutant: Mutant, *, wide: bool) -> 
     sys.meta_path.insert(0, _Mutated(plan.modules[mutant.module], path, data))
     plugins: list[object] = [_FirstFailureEnds(reach.seconds), _Ordered(reach.order(mutant))]
     files = () if wide else reach.files(mutant.module)
-    return SURVIVED if _pytest(plan, plugins, files) == 0 else KILLED
+    passed = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)  # no test is no test that failed
+    return SURVIVED if _pytest(plan, plugins, files) in passed else KILLED
 
 
 class _InsteadOfTests:

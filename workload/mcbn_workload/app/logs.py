@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -32,14 +33,15 @@ class JsonLines(logging.Formatter):
         }
         fields |= _extra(record)
         if record.exc_info:
-            fields["traceback"] = self.formatException(record.exc_info)
+            fields["traceback"] = "\n".join(_frames(record.exc_info[1]))
         return json.dumps(fields, default=str)
 
 
 class Words(logging.Formatter):
     """Formats a record as time, message, and `name=value` for whatever its `extra` holds.
 
-    What others sent is among it, so nothing that a terminal would obey or hide comes through.
+    What others sent may be among it. So whatever a terminal would obey or hide, or a reader take for another fact, is
+    quoted and escaped.
 
     Args:
         colour: Whether to dim what is beside the message and to colour warnings and errors.
@@ -53,13 +55,13 @@ class Words(logging.Formatter):
         """Return one line, and after it those of a traceback."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="seconds")
         message, extra = record.getMessage(), _extra(record)
-        said = message if message.isprintable() else json.dumps(message)
+        said = message if _is_plain(message) else json.dumps(message)
         facts = " ".join(f"{name}={_shown(value)}" for name, value in extra.items())
         if record.levelno > logging.INFO:
             colour = _RED if record.levelno >= logging.ERROR else _YELLOW
             said = f"{self._in(colour, record.levelname)} {said}"
         line = " ".join([self._in(_DIM, time), said, *([self._in(_DIM, facts)] if facts else [])])
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return "\n  | ".join([line, *(_frames(record.exc_info[1]) if record.exc_info else ())])
 
     def _in(self, colour: str, text: str) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colour else text
@@ -73,8 +75,24 @@ def _shown(value: object) -> str:
     """Return a value as one word: a text as it is where nobody can take it for something else."""
     if not isinstance(value, str):
         return json.dumps(value, default=str)
-    plain = value.isprintable() and value and not any(character in value for character in ' "=')
-    return value if plain else json.dumps(value)
+    return value if value and " " not in value and _is_plain(value) else json.dumps(value)
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and not any(character in text for character in '"=')
+
+
+def _frames(error: BaseException | None) -> list[str]:
+    """Return where an exception came from and its kind. Not its text, which may quote what came through a channel."""
+    lines: list[str] = []
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        frames = traceback.extract_tb(error.__traceback__)
+        lines += [f"{frame.filename}:{frame.lineno}, {frame.name}" for frame in frames]
+        lines.append(type(error).__qualname__)
+        error = error.__cause__ or error.__context__
+    return lines
 
 
 def start_log(level: str, chosen: LogFormat | None = None) -> None:

@@ -36,8 +36,12 @@ def serve_asgi(application: Application) -> Callable[[Channel], Awaitable[None]]
             while await _Exchange(application, channel, connection).run():
                 connection.start_next_cycle()
         except h11.RemoteProtocolError as error:
-            _log.warning("%s did not speak HTTP: %s", channel.peer, error, extra={"event": "http_malformed"})
-            await _answer_alone(channel, connection, error.error_status_hint)
+            # Not the error's text: it quotes what came through the channel, and others may read the log.
+            status = error.error_status_hint
+            _log.warning("%s did not speak HTTP: %d", channel.peer, status, extra={"event": "http_malformed"})
+            await _answer_alone(channel, connection, status)
+            if connection.our_state is h11.SEND_BODY:
+                channel.abort(ChannelClosedError("the far end did not speak HTTP in the middle of an answer"))
 
     return handle
 
@@ -58,8 +62,8 @@ class _Exchange:
             return False
         try:
             await self._application(self._scope(request), self._receive, self._send)
-        except WorkloadError:
-            raise
+        except (WorkloadError, h11.RemoteProtocolError):
+            raise  # not the application's fault
         except Exception:  # noqa: BLE001  # the application's own fault: logged, and the far end gets a 500 or an end
             _log.exception("the application failed", extra={"event": "application_failed"})
         if self._connection.our_state is h11.SEND_RESPONSE:

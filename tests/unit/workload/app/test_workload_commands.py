@@ -72,7 +72,7 @@ def test_a_fault_of_the_program_is_exit_code_1(monkeypatch, capsys):
 
     monkeypatch.setattr("mcbn_workload.app.combine_files", broken)
     assert main(["derive", "--scheme", "sha256-concat", "x"]) == ExitCode.FAILED
-    assert "RuntimeError: bug" in json.loads(capsys.readouterr().err)["traceback"]
+    assert json.loads(capsys.readouterr().err)["traceback"].endswith("\nRuntimeError")
 
 
 def test_it_runs_as_a_module():

@@ -40,22 +40,44 @@ def test_a_warning_says_so():
     assert words("look", logging.ERROR, colour=True) == "\x1b[2mTIME\x1b[0m \x1b[31mERROR\x1b[0m look"
 
 
-@pytest.mark.parametrize("sent", ["\x1b[2Jgone", "two\nlines", "\u202eright to left", "\x9b31m", 'x" event=lie'])
+HOSTILE = [
+    *("\x1b[2Jgone", "two\nlines", "\u202eright to left", "\x9b31m", 'x" event=lie', "x event=lie"),
+    *("a\u3164b", "\u015b2J", "event\uff1dlie"),
+]
+
+
+@pytest.mark.parametrize("sent", HOSTILE)
 def test_what_others_sent_stays_one_inert_word(sent):
     line = words("refused", reason=sent)
     assert line.isprintable()
     assert line == f"TIME refused reason={json.dumps(sent)}"
 
 
-def test_a_message_with_control_characters_is_quoted():
-    assert words("a\x1b[2Jb") == 'TIME "a\\u001b[2Jb"'
+@pytest.mark.parametrize("sent", HOSTILE)
+def test_a_message_that_could_be_taken_for_more_is_quoted(sent):
+    assert words(f"look: {sent}", event="real") == f"TIME {json.dumps(f'look: {sent}')} event=real"
 
 
-def test_a_traceback_follows():
+@pytest.mark.parametrize("sent", HOSTILE)
+def test_a_traceback_tells_where_and_not_what_may_have_come_through_a_channel(sent):
+    def look_up():
+        raise KeyError(sent)
+
     made = record("a fault", logging.ERROR)
-    made.exc_info = (ValueError, ValueError("because"), None)
-    assert Words(colour=False).format(made).splitlines()[1:] == ["ValueError: because"]
-    assert json.loads(JsonLines().format(made))["traceback"] == "ValueError: because"
+    try:
+        try:
+            look_up()
+        except KeyError as error:
+            raise ValueError(sent) from error
+    except ValueError as error:
+        made.exc_info = (type(error), error, error.__traceback__)
+    _, *lines = Words(colour=False).format(made).splitlines()
+    here = rf"  \| {re.escape(__file__)}:\d+, "
+    test = test_a_traceback_tells_where_and_not_what_may_have_come_through_a_channel.__name__
+    found = [re.sub(here, "", line) for line in lines]
+    assert found == [test, "  | ValueError", test, "look_up", "  | KeyError"]
+    told = json.loads(JsonLines().format(made))["traceback"].split("\n")
+    assert told == [line.removeprefix("  | ") for line in lines]
 
 
 def said_at_a_terminal(tmp_path, *options):

@@ -178,3 +178,21 @@ async def test_deadlines_are_httpxs_own(lab):
     async with httpx.AsyncClient(transport=ChannelTransport(never), base_url="http://a", timeout=0.05) as client:
         with pytest.raises(httpx.ReadTimeout):
             await client.get("/echo")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nAuthorization Bearer hunter2\r\n\r\n",
+        b"hunter2 event=channel_open\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nhunter2\r\n",
+    ],
+)
+async def test_what_is_no_http_is_refused_and_none_of_it_is_logged(lab, caplog, sent):
+    async with lab.connect() as channel:
+        await channel.write(sent)
+        answer = await channel.read()
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert "hunter2" not in caplog.text
+    (line,) = [one for one in caplog.records if getattr(one, "event", "") == "http_malformed"]
+    assert line.getMessage().endswith("did not speak HTTP: 400")
