@@ -5,7 +5,7 @@ PYTHON ?= python3
 ROSTER ?= deploy/images/example-roster.json
 BIN := .venv/bin
 # Half as many workers again as cores: many tests wait for timers and for other programs.
-WORKERS = $(shell $(BIN)/python -c 'import os; print(-(-3 * (os.cpu_count() or 1) // 2))')
+WORKERS = $(shell $(BIN)/python -c 'import os; print(-(-3 * len(os.sched_getaffinity(0)) // 2))')
 PYTEST = $(BIN)/pytest -p no:cacheprovider --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Where a line or branch that no test reaches is a hole in the security argument.

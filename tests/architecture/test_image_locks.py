@@ -73,5 +73,6 @@ def test_the_wheel_of_mbed_tls_is_the_one_that_is_tested(definitions):
     ((name, version),) = wanted((folder / "requirements.txt").read_text(encoding="utf-8"))
     assert [(pin.name, pin.version) for pin in pins] == [(name, version)]
     tested = (definitions.root / "requirements/dev.txt").read_text(encoding="utf-8")
-    assert (name, version) in wanted(tested)
-    assert all(f"--hash=sha256:{pin.sha256}" in tested for pin in pins)
+    todo = "take the pin over from requirements/dev.txt, then mcbn-images lock --spec deploy/images/mbed-tls/image.toml"
+    assert (name, version) in wanted(tested), todo
+    assert all(f"--hash=sha256:{pin.sha256}" in tested for pin in pins), todo

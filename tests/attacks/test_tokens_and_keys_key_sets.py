@@ -334,7 +334,7 @@ async def test_withdrawn_key(lab, service):
 @pytest.mark.timeout(900)  # 10,000 are most of a minute of computing, and a machine may have other things to do
 @pytest.mark.parametrize("ids", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
 async def test_thousands_of_random_key_ids(lab, service, ids):
-    """Frank, with a challenge of his own, sends thousands of tokens under random key ids, so that keys are fetched.
+    """Frank sends thousands of tokens under random key ids, for one challenge, to have the keys fetched each time.
 
     Known as: indirect attacks on the server through kid (RFC 8725 sections 2.9 and 3.10).
     """

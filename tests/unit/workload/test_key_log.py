@@ -22,7 +22,8 @@ from mcbn_workload.epoch_keys.ring import KeyRing
 from mcbn_workload.errors import ConfigurationError
 from mcbn_workload.key_log import key_log
 from mcbn_workload.kinds import EngineName
-from tests.unit.workload.channels.engine_pairs import Wire, shake
+from tests.unit.workload.channels.engine_pairs import Wire
+from tests.unit.workload.channels.stream_rules import shake
 
 RANDOM = b"[0-9a-f]{64} "
 SECRET = b"[0-9a-f]{64}"

@@ -29,7 +29,7 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": "log",
-            "message": record.getMessage(),
+            "message": _message(record),
         }
         fields |= _extra(record)
         if record.exc_info:
@@ -54,7 +54,7 @@ class Words(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, and after it those of a traceback."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="seconds")
-        message, extra = record.getMessage(), _extra(record)
+        message, extra = _message(record), _extra(record)
         said = message if _is_plain(message) else json.dumps(message)
         facts = " ".join(f"{name}={_shown(value)}" for name, value in extra.items())
         if record.levelno > logging.INFO:
@@ -65,6 +65,12 @@ class Words(logging.Formatter):
 
     def _in(self, colour: str, text: str) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colour else text
+
+
+def _message(record: logging.LogRecord) -> str:
+    """Return the message; beside an exception only its first line, for asyncio quotes the exception in the next."""
+    message = record.getMessage()
+    return message.partition("\n")[0] if record.exc_info else message
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
@@ -85,13 +91,19 @@ def _is_plain(text: str) -> bool:
 def _frames(error: BaseException | None) -> list[str]:
     """Return where an exception came from and its kind. Not its text, which may quote what came through a channel."""
     lines: list[str] = []
+    waiting: list[BaseException | None] = [error]
     seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        frames = traceback.extract_tb(error.__traceback__)
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        frames = traceback.extract_tb(one.__traceback__)
         lines += [f"{frame.filename}:{frame.lineno}, {frame.name}" for frame in frames]
-        lines.append(type(error).__qualname__)
-        error = error.__cause__ or error.__context__
+        lines.append(type(one).__qualname__)
+        waiting += [one.__context__, one.__cause__]
+        if isinstance(one, BaseExceptionGroup):
+            waiting += reversed(one.exceptions)
     return lines
 
 

@@ -1,5 +1,7 @@
 """How the log is written: JSON for programs, words for a person, and nothing that a terminal would obey."""
 
+import asyncio
+import gc
 import json
 import logging
 import os
@@ -78,6 +80,30 @@ def test_a_traceback_tells_where_and_not_what_may_have_come_through_a_channel(se
     assert found == [test, "  | ValueError", test, "look_up", "  | KeyError"]
     told = json.loads(JsonLines().format(made))["traceback"].split("\n")
     assert told == [line.removeprefix("  | ") for line in lines]
+
+
+def test_a_traceback_of_a_group_tells_where_each_came_from():
+    made = record("a fault", logging.ERROR)
+    group = ExceptionGroup("several", [ValueError("one"), ExceptionGroup("inner", [KeyError("two")])])
+    made.exc_info = (type(group), group, None)
+    told = json.loads(JsonLines().format(made))["traceback"].split("\n")
+    assert told == ["ExceptionGroup", "ValueError", "ExceptionGroup", "KeyError"]
+
+
+async def test_what_asyncio_says_of_a_lost_exception_does_not_quote_it(caplog):
+    async def fail():
+        raise ValueError("hunter2")
+
+    task = asyncio.create_task(fail())
+    await asyncio.wait([task])
+    del task
+    gc.collect()
+    (made,) = [one for one in caplog.records if one.name == "asyncio"]
+    assert "hunter2" in made.getMessage()
+    for line in (JsonLines().format(made), Words(colour=False).format(made)):
+        assert "Task exception was never retrieved" in line
+        assert "ValueError" in line
+        assert "hunter2" not in line
 
 
 def said_at_a_terminal(tmp_path, *options):

@@ -7,12 +7,12 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from mcbn_protocol.secret import Secret
-from mcbn_workload.channels import errors
 from mcbn_workload.channels.dtls_psk import DtlsPskClient, DtlsPskServer
 from mcbn_workload.channels.engine import Acceptor, DatagramEngine, Engine
 from mcbn_workload.channels.mbedtls import MbedDtlsPskClient, MbedDtlsPskServer, MbedTlsPskClient, MbedTlsPskServer
 from mcbn_workload.channels.psk import Terms, Version
 from mcbn_workload.channels.tls_psk import TLS12_PSK, TlsPskClient, TlsPskServer
+from tests.unit.workload.channels.stream_rules import attempt, shaken
 
 LIBRARIES: Final = ("openssl", "mbedtls")
 PAIRS: Final = tuple(product(LIBRARIES, LIBRARIES))
@@ -22,9 +22,7 @@ IDENTITY: Final = "mcbn1.AAECAwQFBgcICQoLDA0ODw"
 KEY: Final = bytes(range(32))
 ADDRESS: Final = b"('192.0.2.1', 40000)"
 RECORD_HEADER: Final = 13
-MESSAGE_HEADER: Final = (
-    12  # of a DTLS handshake message: type, length, sequence number, the fragment's place and length
-)
+MESSAGE_HEADER: Final = 12  # of DTLS: type, length, sequence number, the fragment's place and length
 
 Fate = Callable[[str, int, bytes], Iterable[bytes]]
 """Says what arrives of a datagram, given its direction ("c" from the client, "s" from the server) and number."""
@@ -82,37 +80,8 @@ def dtls_acceptor(
     return factory(lookup(table), terms=lambda: _terms(suite, also), mtu=mtu)
 
 
-def attempt(engine: Engine) -> Exception | None:
-    try:
-        engine.handshake()
-    except errors.ChannelError as error:
-        return error
-    return None
-
-
-def carry(source: Engine, sink: Engine, piece: int | None = None) -> bytes:
-    """Deliver what `source` has to send, in pieces of that many bytes, with a handshake step after each."""
-    data = b"".join(source.outgoing())
-    for start in range(0, len(data), piece or len(data) or 1):
-        sink.feed(data[start : start + (piece or len(data))])
-        if piece:
-            attempt(sink)
-    return data
-
-
-def shake(client: Engine, server: Engine, piece: int | None = None) -> None:
-    for _ in range(4):
-        for source, sink in ((client, server), (server, client)):
-            attempt(source)
-            carry(source, sink, piece)
-
-
 def tls_channel(pair: tuple[str, str], suite: str = DEFAULT_SUITE) -> tuple[Engine, Engine]:
-    client, server = tls_client(pair[0], suite=suite), tls_server(pair[1], suite=suite)
-    shake(client, server)
-    assert client.negotiated is not None
-    assert server.negotiated is not None
-    return client, server
+    return shaken(tls_client(pair[0], suite=suite), tls_server(pair[1], suite=suite))
 
 
 def read_all(engine: Engine, size: int = 1 << 16) -> list[bytes]:

@@ -40,17 +40,15 @@ from tests.unit.workload.channels.engine_pairs import (
     RECORD_HEADER,
     SUITES,
     Wire,
-    attempt,
-    carry,
     dtls_acceptor,
     dtls_channel,
     dtls_client,
     dtls_wire,
     message_type,
     read_all,
-    shake,
     tls_server,
 )
+from tests.unit.workload.channels.stream_rules import attempt, carry, shake
 
 CLIENT_VERSION = slice(25, 27)  # in a DTLS ClientHello: after the headers of record and message
 DTLS10 = 0xFEFF  # RFC 4347

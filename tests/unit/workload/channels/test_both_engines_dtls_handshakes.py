@@ -25,7 +25,6 @@ from tests.unit.workload.channels.engine_pairs import (
     SUITES,
     Fate,
     Wire,
-    attempt,
     dtls_acceptor,
     dtls_channel,
     dtls_client,
@@ -35,6 +34,7 @@ from tests.unit.workload.channels.engine_pairs import (
     renumbered,
     settle_all,
 )
+from tests.unit.workload.channels.stream_rules import attempt
 
 
 @pairs

@@ -34,16 +34,23 @@ from tests.unit.workload.channels.engine_pairs import (
     KEY,
     SUITES,
     Wire,
-    attempt,
-    carry,
     dtls_acceptor,
     dtls_wire,
     lookup,
     read_all,
-    shake,
     tls_channel,
     tls_client,
     tls_server,
+)
+from tests.unit.workload.channels.stream_rules import (
+    assert_a_flipped_bit_breaks_the_channel_for_good,
+    assert_a_replayed_record_breaks_the_channel,
+    assert_close_notify_ends_one_direction_only,
+    assert_closing_after_a_bad_record_is_a_failure,
+    assert_truncation_is_a_failure_after_what_arrived,
+    attempt,
+    carry,
+    shake,
 )
 from tests.unit.workload.channels.test_channels_tls_psk import Foreign, certificate
 
@@ -139,80 +146,29 @@ def test_both_directions_at_once(pair: Pair) -> None:
 @reverses
 def test_close_notify_ends_one_direction_only(pair: Pair, reverse: bool) -> None:
     first, second = reversed(tls_channel(pair)) if reverse else tls_channel(pair)
-    first.write(b"last words")
-    first.close()
-    first.close()
-    carry(first, second)
-    second.feed_eof()
-    assert second.read(100) == b"last words"
-    assert second.read(100) == b""
-    assert second.read(100) == b""
-    with pytest.raises(errors.ChannelClosedError):
-        first.write(b"more")
-    second.write(b"still here")
-    carry(second, first)
-    assert first.read(100) == b"still here"
-    second.close()
-    carry(second, first)
-    assert first.read(100) == b""
+    assert_close_notify_ends_one_direction_only(first, second)
 
 
 @pairs
 @pytest.mark.parametrize("cut", [0, 10], ids=["between records", "inside a record"])
 def test_truncation_is_a_failure_after_what_arrived(pair: Pair, cut: int) -> None:
-    client, server = tls_channel(pair)
-    client.write(b"first")
-    carry(client, server)
-    client.write(b"second")
-    server.feed(b"".join(client.outgoing())[:cut])
-    server.feed_eof()
-    assert server.read(100) == b"first"
-    for _ in range(2):
-        with pytest.raises(errors.ChannelTruncatedError):
-            server.read(100)
+    assert_truncation_is_a_failure_after_what_arrived(*tls_channel(pair), cut)
 
 
 @pairs
 @suites
 def test_a_flipped_bit_breaks_the_channel_for_good(pair: Pair, suite: str) -> None:
-    client, server = tls_channel(pair, suite)
-    client.write(b"good")
-    client.write(b"bad")
-    data = bytearray(b"".join(client.outgoing()))
-    data[-1] ^= 1
-    server.feed(data)
-    assert server.read(100) == b"good"
-    for call in (lambda: server.read(100), lambda: server.write(b"x"), server.handshake):
-        with pytest.raises(errors.ChannelBrokenError):
-            call()
-    carry(server, client)
-    with pytest.raises(errors.ChannelBrokenError):
-        client.read(100)
+    assert_a_flipped_bit_breaks_the_channel_for_good(*tls_channel(pair, suite))
 
 
 @pairs
 def test_closing_after_a_bad_record_is_a_failure_of_the_channel(pair: Pair) -> None:
-    """A network attacker appends it to a good one, which is read first."""
-    client, server = tls_channel(pair)
-    client.write(b"good")
-    carry(client, server)
-    server.feed(b"\x17\x03\x03\x00\x20" + b"x" * 32)
-    assert server.read(100) == b"good"
-    with pytest.raises(errors.ChannelBrokenError, match="before it was closed"):
-        server.close()
-    with pytest.raises(errors.ChannelBrokenError):
-        server.write(b"x")
+    assert_closing_after_a_bad_record_is_a_failure(*tls_channel(pair))
 
 
 @pairs
 def test_a_replayed_record_breaks_the_stream(pair: Pair) -> None:
-    client, server = tls_channel(pair)
-    client.write(b"once")
-    record = carry(client, server)
-    assert server.read(100) == b"once"
-    server.feed(record)
-    with pytest.raises(errors.ChannelBrokenError):
-        server.read(100)
+    assert_a_replayed_record_breaks_the_channel(*tls_channel(pair))
 
 
 @pairs

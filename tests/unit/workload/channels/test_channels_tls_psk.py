@@ -26,44 +26,23 @@ from mcbn_workload.channels import errors, openssl
 from mcbn_workload.channels.engine import Engine
 from mcbn_workload.channels.tls_psk import TlsPskServer
 from mcbn_workload.errors import ConfigurationError
+from tests.unit.workload.channels.stream_rules import (
+    assert_a_flipped_bit_breaks_the_channel_for_good,
+    assert_a_replayed_record_breaks_the_channel,
+    assert_close_notify_ends_one_direction_only,
+    assert_closing_after_a_bad_record_is_a_failure,
+    assert_truncation_is_a_failure_after_what_arrived,
+    attempt,
+    carry,
+    shake,
+    shaken,
+)
 
 HANDSHAKE_FAILURE = bytes.fromhex("15030300020228")  # a fatal alert 40 in plaintext
 
 
-def carry(source: Engine, sink: Engine, piece: int | None = None) -> bytes:
-    """Deliver what `source` has to send, in pieces of that many bytes, with a handshake step after each."""
-    data = b"".join(source.outgoing())
-    for start in range(0, len(data), piece or len(data) or 1):
-        sink.feed(data[start : start + (piece or len(data))])
-        if piece:
-            attempt(sink)
-    return data
-
-
-def attempt(engine: Engine) -> Exception | None:
-    try:
-        engine.handshake()
-    except errors.ChannelError as error:
-        return error
-    return None
-
-
-def shake(client: Engine, server: Engine, piece: int | None = None) -> list[bytes]:
-    """Run the handshake as far as it goes; return each flight."""
-    flights = []
-    for _ in range(4):
-        for source, sink in ((client, server), (server, client)):
-            attempt(source)
-            flights.append(carry(source, sink, piece))
-    return flights
-
-
 def connected(psk: SimpleNamespace) -> tuple[Engine, Engine]:
-    client, server = psk.client()(), psk.server()()
-    shake(client, server)
-    assert client.negotiated is not None
-    assert server.negotiated is not None
-    return client, server
+    return shaken(psk.client()(), psk.server()())
 
 
 def certificate() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -412,76 +391,26 @@ def test_the_end_of_the_transport_during_the_handshake_is_a_failure(psk: SimpleN
 
 @pytest.mark.parametrize("cut", [0, 10], ids=["between records", "inside a record"])
 def test_truncation_is_a_failure_after_what_arrived(psk: SimpleNamespace, cut: int) -> None:
-    client, server = connected(psk)
-    client.write(b"first")
-    carry(client, server)
-    if cut:
-        client.write(b"second")
-        server.feed(b"".join(client.outgoing())[:cut])
-    server.feed_eof()
-    assert server.read(100) == b"first"
-    for _ in range(2):
-        with pytest.raises(errors.ChannelTruncatedError):
-            server.read(100)
+    assert_truncation_is_a_failure_after_what_arrived(*connected(psk), cut)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_close_notify_ends_one_direction_only(psk: SimpleNamespace, reverse: bool) -> None:
     first, second = reversed(connected(psk)) if reverse else connected(psk)
-    first.write(b"last words")
-    first.close()
-    first.close()
-    carry(first, second)
-    second.feed_eof()
-    assert second.read(100) == b"last words"
-    assert second.read(100) == b""
-    with pytest.raises(errors.ChannelClosedError):
-        first.write(b"more")
-    second.write(b"still here")
-    carry(second, first)
-    assert first.read(100) == b"still here"
-    second.close()
-    carry(second, first)
-    assert first.read(100) == b""
+    assert_close_notify_ends_one_direction_only(first, second)
 
 
 def test_a_flipped_bit_breaks_the_channel_for_good(psk: SimpleNamespace) -> None:
-    client, server = connected(psk)
-    client.write(b"good")
-    client.write(b"bad")
-    data = bytearray(b"".join(client.outgoing()))
-    data[-1] ^= 1
-    server.feed(data)
-    assert server.read(100) == b"good"
-    for call in (lambda: server.read(100), lambda: server.write(b"x"), server.handshake):
-        with pytest.raises(errors.ChannelBrokenError):
-            call()
-    carry(server, client)
-    with pytest.raises(errors.ChannelBrokenError, match="alert"):
-        client.read(100)
+    told = assert_a_flipped_bit_breaks_the_channel_for_good(*connected(psk))
+    assert "alert" in str(told)
 
 
 def test_closing_after_a_bad_record_is_a_failure_of_the_channel(psk: SimpleNamespace) -> None:
-    """A network attacker appends it to a good one, which is read first."""
-    client, server = connected(psk)
-    client.write(b"good")
-    carry(client, server)
-    server.feed(b"\x17\x03\x03\x00\x20" + b"x" * 32)
-    assert server.read(100) == b"good"
-    with pytest.raises(errors.ChannelBrokenError, match="before it was closed"):
-        server.close()
-    with pytest.raises(errors.ChannelBrokenError):
-        server.write(b"x")
+    assert_closing_after_a_bad_record_is_a_failure(*connected(psk))
 
 
 def test_a_replayed_record_breaks_the_channel(psk: SimpleNamespace) -> None:
-    client, server = connected(psk)
-    client.write(b"once")
-    record = carry(client, server)
-    assert server.read(100) == b"once"
-    server.feed(record)
-    with pytest.raises(errors.ChannelBrokenError):
-        server.read(100)
+    assert_a_replayed_record_breaks_the_channel(*connected(psk))
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -32,7 +32,8 @@ from mcbn_workload.epoch_keys.openers import Material, PskOpener, find_psk, newe
 from mcbn_workload.errors import ConfigurationError
 from mcbn_workload.kinds import DATAGRAM_CHANNELS, MBEDTLS_CHANNELS, EngineName, check_engine
 from mcbn_workload.settings import Settings
-from tests.unit.workload.channels.engine_pairs import Wire, shake
+from tests.unit.workload.channels.engine_pairs import Wire
+from tests.unit.workload.channels.stream_rules import shake
 
 LEGACY = json.loads((Path(__file__).parents[3] / "vectors" / "legacy-combinations.json").read_text(encoding="utf-8"))
 PUBLISHED = [one for one in LEGACY["vectors"] if one["name"] != "hmac-sha256-chain of 2"]
