@@ -1,7 +1,7 @@
 """Keeps outcomes between runs, so that an interrupted one goes on.
 
-An outcome counts as long as its module is the same and so is what decided it: the file of the test that killed the
-mutant, or all tests where none did.
+An outcome counts as long as its module and the code that judges are the same and so is what decided it: the file of the
+test that killed the mutant, or all tests where none did.
 """
 
 import hashlib
@@ -16,6 +16,9 @@ from mutation.mutants import Mutant
 from mutation.plan import Plan
 
 _SAVE_EACH: Final = 20
+_JUDGES: Final = b"".join(
+    Path(__file__).with_name(name).read_bytes() for name in ("children.py", "edits.py", "sessions.py")
+)
 
 
 class Results:
@@ -36,7 +39,8 @@ class Results:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._deciding = cache(plan.tests_digest)
         self._modules = {
-            module: hashlib.sha256(f"{module}\0".encode() + data).hexdigest() for module, data in plan.sources.items()
+            module: hashlib.sha256(f"{module}\0".encode() + data + _JUDGES).hexdigest()
+            for module, data in plan.sources.items()
         }
         together = "".join([self._deciding(""), *self._modules.values()])
         self.digest = hashlib.sha256(together.encode()).hexdigest()
