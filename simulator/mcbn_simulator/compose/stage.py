@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from rich.console import Console
+
 from mcbn_protocol.identifiers import Role
 from mcbn_protocol.reference_values import ConfidentialSpaceReference, ValueRule
 from mcbn_simulator.compose.layouts import BuiltImage
@@ -18,7 +20,7 @@ from mcbn_simulator.demo.ceremony import Ceremony
 from mcbn_simulator.demo.images import reference_of
 from mcbn_simulator.demo.narration import Narrator
 from mcbn_simulator.demo.participants import NAMES, Participant
-from mcbn_simulator.demo.processes import DemoError, Supervisor, supervised
+from mcbn_simulator.demo.processes import DemoError, Supervisor, script, supervised
 from mcbn_simulator.demo.terms import terms_text
 from mcbn_simulator.demo.workspace import Workspace
 from mcbn_simulator.machine import SimulatedMachine
@@ -91,6 +93,18 @@ OPERATORS: Final = (
 def host_of(participant: str) -> str:
     """Return the name under which the containers find a participant's broker."""
     return f"{participant}.broker.example"
+
+
+def set_stage(folder: Path) -> bool:
+    """Prepare the folder with this environment's programs, and tell on standard error; returns whether it is ready."""
+    narrator = Narrator(Console(stderr=True))
+    narrator.warning("SIMULATED CONFIDENTIAL SPACE: this shows how MCBN works, and protects nothing.")
+    try:
+        asyncio.run(prepare(folder, [script("mcbn-images")], narrator))
+    except DemoError as error:
+        narrator.bad(error.what, error.log)
+        return False
+    return True
 
 
 async def prepare(folder: Path, builder: Sequence[str], narrator: Narrator) -> None:

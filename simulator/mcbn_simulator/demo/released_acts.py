@@ -49,7 +49,8 @@ async def pause(scene: Scene) -> Seen:
     await bob.types("consent", "pause", "--reason", "Bob wants to look at something first")
     paused = time.monotonic()
     await _refused_client(scene)
-    await audited(scene)  # there is time for it: the leases that began before the pause run out
+    await audited(scene)  # there is time for this and the next: the leases that began before the pause run out
+    await scene.boot_others()
     ends = await together(*(_lease_end(one, after) for one, after in before.items()))
     await together(*(visit.ended() for visit in scene.visits.values()))
     seconds = max(end.at for end in ends) - paused

@@ -28,6 +28,7 @@ class Scene:
     Attributes:
         narrator: Tells what happens.
         supervisor: Runs and ends programs.
+        control: The simulated attestation service's private socket.
         participants: By name.
         server: The server's VM.
         client: The client's VM.
@@ -42,6 +43,7 @@ class Scene:
 
     narrator: Narrator
     supervisor: Supervisor
+    control: Path
     participants: dict[str, Host]
     server: Vm
     client: Vm
@@ -54,9 +56,18 @@ class Scene:
     visits: dict[Vm, Visitor] = dataclasses.field(default_factory=dict)
 
     @property
+    def honest(self) -> tuple[Vm, ...]:
+        """The VMs that run what everybody agreed to."""
+        return self.server, self.client, *(vm for pair in self.others for vm in pair)
+
+    @property
     def vms(self) -> tuple[Vm, ...]:
         """Every VM."""
-        return self.server, self.client, self.debug, self.changed, *(vm for pair in self.others for vm in pair)
+        return *self.honest, self.debug, self.changed
+
+    async def boot_others(self) -> None:
+        """Start the launchers of the VMs that nobody agreed to; they are needed last."""
+        await together(*(vm.boot(self.control) for vm in (self.debug, self.changed)))
 
     def leave(self) -> None:
         """End the visitors' connections, so that no workload waits for them."""
@@ -82,13 +93,19 @@ async def staged(space: Workspace, supervisor: Supervisor, narrator: Narrator) -
         narrator.act("Alice, Bob and Carol agree (each types what Alice types)")
         ceremony = Ceremony(participants, space.post)
         roster = await ceremony.introduce()
-        scene = _scene(space, supervisor, narrator, participants, roster)
-        await together(_agree(ceremony, scene, issuer), _boot(scene, control), _install(scene, space, roster))
+        scene = _scene(space, supervisor, narrator, participants, roster, control=control)
+        await together(_agree(ceremony, scene, issuer), _boot(scene.honest, control), _install(scene, space, roster))
         return scene
 
 
 def _scene(
-    space: Workspace, supervisor: Supervisor, narrator: Narrator, participants: Sequence[Host], roster: bytes
+    space: Workspace,
+    supervisor: Supervisor,
+    narrator: Narrator,
+    participants: Sequence[Host],
+    roster: bytes,
+    *,
+    control: Path,
 ) -> Scene:
     """Build the images around the roster, and say which VMs there are."""
 
@@ -102,6 +119,7 @@ def _scene(
     return Scene(
         narrator=narrator,
         supervisor=supervisor,
+        control=control,
         participants={one.name: one for one in participants},
         server=vm(Role.SERVER, "server", 1),
         client=vm(Role.CLIENT, "client", 2),
@@ -118,20 +136,21 @@ def _scene(
 
 
 async def _agree(ceremony: Ceremony, scene: Scene, issuer: str) -> None:
-    honest = (scene.server, scene.client, *(vm for pair in scene.others for vm in pair))
     references = {
-        role: reference_for(role, *(vm.machine for vm in honest if vm.role is role), issuer=issuer, participants=NAMES)
+        role: reference_for(
+            role, *(vm.machine for vm in scene.honest if vm.role is role), issuer=issuer, participants=NAMES
+        )
         for role in (Role.SERVER, Role.CLIENT)
     }
-    for vm in honest:
+    for vm in scene.honest:
         scene.narrator.step(f"Everybody builds {vm.name}'s image from the roster: {vm.machine.image_digest}")
     await ceremony.agree(terms_text(references))
     await serve_all(list(scene.participants.values()))
     scene.narrator.step(f"Three brokers are ready; a lease has {LEASE_SECONDS} s, which is short, to be watched")
 
 
-async def _boot(scene: Scene, control: Path) -> None:
-    await together(*(vm.boot(control) for vm in scene.vms))
+async def _boot(vms: Sequence[Vm], control: Path) -> None:
+    await together(*(vm.boot(control) for vm in vms))
 
 
 async def _install(scene: Scene, space: Workspace, roster: bytes) -> None:
