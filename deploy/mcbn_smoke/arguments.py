@@ -13,9 +13,9 @@ _PROJECT: Final = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _ZONE: Final = re.compile(r"[a-z]+-[a-z]+[0-9]+-[a-z]")
 _DESCRIPTION: Final = """\
 Starts two Confidential Space VMs in a project of yours, lets them gather from three brokers on this machine, reads a
-page through their channel, pauses consent and allows it again, and deletes everything. You pay for what it makes, for
-as long as it takes: three VMs for some 15 minutes. It needs gcloud (logged in), ssh, and in the project the roles that
-docs/how-to/google-cloud.md names.
+page through their channel, pauses consent and allows it again, has a debug image and a changed image refused, and
+deletes everything. You pay for what it makes, for as long as it takes: three VMs for some 25 minutes. It needs gcloud
+(logged in), ssh, and in the project the roles that docs/how-to/google-cloud.md names.
 """
 
 

@@ -39,11 +39,13 @@ class Order:
         role: What its image plays.
         image: `REGISTRY/REPOSITORY@sha256:DIGEST`.
         environment: What its operator sets.
+        debug: Whether it boots the debug image of Confidential Space, also where the others do not.
     """
 
     role: Role
     image: str
     environment: Mapping[str, str]
+    debug: bool = False
 
 
 class Cloud(Protocol):
@@ -64,7 +66,7 @@ class Cloud(Protocol):
         """
 
     async def start(self, order: Order) -> str:
-        """Start a VM; returns the address at which other VMs find it, without a port for a client.
+        """Start a VM, in the place of one that has its role; returns where other VMs find it: a server's with its port.
 
         Raises:
             SmokeError: It does not start.

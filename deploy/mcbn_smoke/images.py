@@ -46,10 +46,23 @@ class Builder:
             raise SmokeError(f"The images could not be built ({name}).", process.tail())
 
 
+@dataclass(frozen=True)
+class Layouts:
+    """Where the images are, as OCI layouts.
+
+    Attributes:
+        roles: By role, the image on which everybody agrees.
+        changed: The client's with a file more, on which nobody does.
+    """
+
+    roles: Mapping[Role, Path]
+    changed: Path
+
+
 async def build_images(
     builder: Builder, roster: Path, place: Mapping[str, Any], folder: Path, supervisor: Supervisor
-) -> dict[Role, Path]:
-    """Build both workload images, each with the application of its role.
+) -> Layouts:
+    """Build both workload images, each with the application of its role, and a changed one.
 
     Args:
         builder: The image builder.
@@ -58,43 +71,44 @@ async def build_images(
         folder: Where they are built.
         supervisor: Runs the builder.
 
-    Returns:
-        The OCI layout of each role.
-
     Raises:
         SmokeError: An image cannot be built.
     """
     await builder.run(supervisor, "images", "build", "--roster", roster, "--out", folder / "base")
-    layouts = {}
-    for role in Role:
-        base = folder / "base" / role
-        specification = _specify(role, base, place, folder / f"{role}-application")
-        out = folder / "extended"
-        await builder.run(supervisor, f"{role}-image", "extend", base, "--spec", specification, "--out", out)
-        layouts[role] = out / f"mcbn-smoke-{role}"
-    return layouts
+
+    async def extend(role: Role, name: str, more: Mapping[str, bytes]) -> Path:
+        base, out = folder / "base" / role, folder / "extended"
+        specification = _specify(name, base, place, folder / f"{name}-application", more)
+        await builder.run(supervisor, f"{name}-image", "extend", base, "--spec", specification, "--out", out)
+        return out / f"mcbn-smoke-{name}"
+
+    return Layouts(
+        roles={role: await extend(role, role.value, {}) for role in Role},
+        changed=await extend(Role.CLIENT, "changed", {"mcbn-smoke/something": b"that nobody has reviewed\n"}),
+    )
 
 
-def _specify(role: Role, base: Path, place: Mapping[str, Any], folder: Path) -> Path:
+def _specify(name: str, base: Path, place: Mapping[str, Any], folder: Path, more: Mapping[str, bytes]) -> Path:
     """Write what is added to an image; returns the specification."""
     files = {
+        **more,
         "mcbn-smoke/application.py": Path(application.__file__).read_bytes(),
         "mcbn-smoke/report.json": json.dumps(dict(place)).encode(),
         f"{_TRUSTED}/{trusted_name(place['ca'].encode())}": place["ca"].encode(),
     }
-    for name, data in files.items():
-        path = folder / "files" / name
+    for below, data in files.items():
+        path = folder / "files" / below
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     settings = root_of(read_image(base))[CONFIGURATION].data.decode()
     command = ["/usr/bin/python3.11", "-I", f"/{FOLDER}/application.py", f"/{CONFIGURATION}", f"/{FOLDER}/report.json"]
     (folder / "workload.toml").write_text(f"{settings}\n[application]\ncommand = {json.dumps(command)}\n")
     members = {
-        "name": f"mcbn-smoke-{role}",
+        "name": f"mcbn-smoke-{name}",
         "files": "files",
         "destination": _DESTINATION,
         "workload_toml": "workload.toml",
     }
     specification = folder / "application.toml"
-    specification.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in members.items()))
+    specification.write_text("".join(f"{member} = {json.dumps(value)}\n" for member, value in members.items()))
     return specification

@@ -9,7 +9,7 @@ from mcbn_simulator.demo.narration import Narrator
 from mcbn_simulator.demo.outcomes import Outcome
 from mcbn_simulator.demo.processes import DemoError, supervised
 from mcbn_simulator.demo.workspace import workspace
-from mcbn_smoke.acts import ACTS, Act
+from mcbn_smoke.acts import Act, acts_at
 from mcbn_smoke.cloud import Cloud
 from mcbn_smoke.errors import ExitCode, LeftBehindError
 from mcbn_smoke.images import Builder
@@ -66,11 +66,11 @@ async def _perform(workshop: Workshop, summary: Summary) -> bool:
     try:
         async with staged(workshop) as stage:
             summary.hwmodel, summary.debug = stage.site.hwmodel, stage.site.debug
-            summary.digests = {role.value: digest for role, digest in stage.digests.items()}
+            summary.digests = {role.value: image.digest for role, image in stage.images.items()}
             summary.tokens = stage.collector.tokens
             outcomes: list[Outcome] = []
             summary.outcomes = outcomes
-            return await _acts(stage, ACTS, outcomes)
+            return await _acts(stage, acts_at(stage.site), outcomes)
     except DemoError as error:
         summary.failure = error.what
         workshop.narrator.bad(f"The stage could not be set. {error.what}", error.log)

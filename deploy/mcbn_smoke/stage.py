@@ -4,16 +4,18 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from mcbn_protocol.identifiers import Role
 from mcbn_simulator.compose.layouts import BuiltImage
 from mcbn_simulator.demo.application import PAGE
 from mcbn_simulator.demo.ceremony import Ceremony
+from mcbn_simulator.demo.images import ADDRESS_VARIABLES
 from mcbn_simulator.demo.listeners import loopback_listener
 from mcbn_simulator.demo.narration import Narrator
 from mcbn_simulator.demo.participants import Host, people, serve_all
-from mcbn_simulator.demo.processes import Supervisor
+from mcbn_simulator.demo.processes import Process, Supervisor
 from mcbn_simulator.demo.workspace import Workspace
 from mcbn_smoke.agreement import terms
 from mcbn_smoke.certificates import Authority
@@ -60,6 +62,19 @@ class Workshop:
     narrator: Narrator
 
 
+@dataclass(frozen=True)
+class Published:
+    """An image in the cloud.
+
+    Attributes:
+        digest: As a token has it.
+        reference: By which the cloud finds it.
+    """
+
+    digest: str
+    reference: str
+
+
 @dataclass(kw_only=True)
 class Stage:
     """What the acts find.
@@ -69,8 +84,9 @@ class Stage:
         site: What is known of it.
         narrator: Tells what happens.
         hosts: The participants, by name; their brokers run here.
-        digests: Of each role's image.
-        references: By which the cloud finds each role's image.
+        brokers: By participant, the broker's process, which says what it refuses.
+        images: Each role's image.
+        changed: The client's image with a file more.
         collector: What the VMs report.
         patience: How long things may take.
         addresses: Where each VM is, once it was started.
@@ -80,18 +96,27 @@ class Stage:
     site: Site
     narrator: Narrator
     hosts: Mapping[str, Host]
-    digests: Mapping[Role, str]
-    references: Mapping[Role, str]
+    brokers: Mapping[str, Process]
+    images: Mapping[Role, Published]
+    changed: Published
     collector: Collector
     patience: Patience
     addresses: dict[Role, str] = field(default_factory=dict)
 
-    async def start(self, role: Role, **environment: str) -> None:
-        """Start a role's VM, with the variables that its operator sets."""
+    async def start(self, role: Role, image: Published | None = None, *, debug: bool = False) -> None:
+        """Start a role's VM, in the place of the one before, with the variables that its operator sets.
+
+        Args:
+            role: What its image plays.
+            image: By default the one on which everybody agrees.
+            debug: Whether it boots the debug image of Confidential Space.
+        """
+        image = image or self.images[role]
+        address = self.site.listen if role is Role.SERVER else self.addresses[Role.SERVER]
         manifest = next(iter(self.hosts.values())).url + MANIFEST_PATH
-        order = Order(role, self.references[role], {"MCBN_MANIFEST": manifest, **environment})
-        self.narrator.step(f"The {role}'s VM is started: {self.digests[role]}")
-        self.addresses[role] = await self.cloud.start(order)
+        variables = {"MCBN_MANIFEST": manifest, ADDRESS_VARIABLES[role]: address}
+        self.narrator.step(f"The {role}'s VM is started: {image.digest}")
+        self.addresses[role] = await self.cloud.start(Order(role, image.reference, variables, debug))
 
     async def records(self, name: str, **members: Any) -> list[dict[str, Any]]:
         """Return those of the last records of a participant's audit in which these members have these values."""
@@ -117,15 +142,16 @@ async def staged(workshop: Workshop) -> AsyncGenerator[Stage]:
         place = {"host": site.host, "port": site.ports[port], "ca": authority.certificate.decode(), "page": PAGE}
         async with collecting(listener, served.certificate, served.key) as collector:
             narrator.act("Alice, Bob and Carol agree (each types what Alice types)")
-            images, references = await _agreed(workshop, hosts, site, place)
-            await serve_all(hosts, "--tls-certificate", "tls.pem", "--tls-key", "tls.key")
+            images, changed = await _agreed(workshop, hosts, site, place)
+            brokers = await serve_all(hosts, "--tls-certificate", "tls.pem", "--tls-key", "tls.key")
             yield Stage(
                 cloud=workshop.cloud,
                 site=site,
                 narrator=narrator,
                 hosts={one.name: one for one in hosts},
-                digests={role: image.digest for role, image in images.items()},
-                references=references,
+                brokers=brokers,
+                images=images,
+                changed=changed,
                 collector=collector,
                 patience=workshop.patience,
             )
@@ -143,16 +169,20 @@ def _addressed(hosts: Sequence[Host], site: Site, space: Workspace) -> Authority
 
 async def _agreed(
     workshop: Workshop, hosts: Sequence[Host], site: Site, place: Mapping[str, Any]
-) -> tuple[dict[Role, BuiltImage], dict[Role, str]]:
-    """Roster, images, manifest, in this order; returns the images, and where the cloud has them."""
+) -> tuple[dict[Role, Published], Published]:
+    """Roster, images, manifest, in this order; returns each role's image, and the changed one."""
     space = workshop.space
     ceremony = Ceremony(hosts, space.post)
     roster = space.post / "roster.json"
     roster.write_bytes(await ceremony.introduce())
     layouts = await build_images(workshop.builder, roster, place, space.root / "images", workshop.supervisor)
-    images = {role: BuiltImage.read(layout) for role, layout in layouts.items()}
+    images = {role: BuiltImage.read(layout) for role, layout in layouts.roles.items()}
     for role, image in images.items():
         workshop.narrator.step(f"Everybody builds the {role}'s image from the roster: {image.digest}")
     await ceremony.agree(terms(site, images, lease_seconds=workshop.patience.lease))
-    references = {role: await workshop.cloud.publish(layout, f"mcbn-smoke-{role}") for role, layout in layouts.items()}
-    return images, references
+    published = {role: await _published(workshop.cloud, layout) for role, layout in layouts.roles.items()}
+    return published, await _published(workshop.cloud, layouts.changed)
+
+
+async def _published(cloud: Cloud, layout: Path) -> Published:
+    return Published(BuiltImage.read(layout).digest, await cloud.publish(layout, layout.name))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import psutil
 from rich.console import Console
 
 from mcbn_protocol.binding import audience, binding_hash, nonces
@@ -33,7 +34,7 @@ from mcbn_simulator.demo.processes import base_environment, script, supervised
 from mcbn_simulator.demo.workspace import Workspace
 from mcbn_simulator.machine import SimulatedMachine
 
-DEADLINE_SECONDS = 60.0  # for anything that a process is waited for
+DEADLINE_SECONDS = 120.0  # for anything that a process is waited for
 OWNER = NAMES[0]
 # Where Yama restricts ptrace(2) to descendants, a broker has to let the test's strace in: PR_SET_PTRACER, ANY.
 _TRACEABLE = (
@@ -94,8 +95,17 @@ class Program:
         with self._news:
             self._news.wait_for(lambda: found() is not None or self._silent, DEADLINE_SECONDS)
         line = found()
-        assert line is not None, f"no {text!r} in:\n" + "\n".join(self.said)
+        assert line is not None, "\n".join([f"no {text!r} from a program that {self._state()}; it said:", *self.said])
         return line
+
+    def _state(self) -> str:
+        """What can be told of it from outside, for a person who asks why it does not go on."""
+        try:
+            used = sum(psutil.Process(self.pid).cpu_times()[:2])
+            waits = Path(f"/proc/{self.pid}/wchan").read_text(encoding="ascii")
+        except (psutil.Error, OSError):
+            return f"has ended with {self.process.poll()}"
+        return f"runs, took {used:.1f} s of CPU, and waits in {waits or 'nothing'}"
 
     def ended(self) -> int:
         """Wait for the end; return the exit status, negative for a signal."""

@@ -45,7 +45,7 @@ class SimulatedCloud:
         self._supervisor = supervisor
         self._debug = debug
         self._layouts: dict[str, Path] = {}
-        self._workloads: dict[Role, Process] = {}
+        self._vms: dict[Role, tuple[Process, Process]] = {}
 
     async def open(self, ports: Sequence[int]) -> Site:
         self.is_open = True
@@ -68,24 +68,28 @@ class SimulatedCloud:
 
     async def start(self, order: Order) -> str:
         layout = self._layouts[order.image]
-        root = self._folder / order.role.value
+        await self._supervisor.stop(*self._vms.get(order.role, ()))
+        name = f"{order.role}{len(self.processes)}"
+        root = self._folder / name
         _unpack(layout, root)
-        await self._boot(root, self._machine(order, BuiltImage.read(layout)))
+        launcher = await self._boot(root, name, self._machine(order, BuiltImage.read(layout)))
         configuration = root / "etc/mcbn/workload.toml"
         process = await self._supervisor.start(
-            order.role.value,
+            name,
             sys.executable,
             *("-I", HERE, root, order.role.value, "--config", configuration),
             environment=order.environment,
             cwd=root,
         )
         self.processes.append(process)
-        self._workloads[order.role] = process
+        self._vms[order.role] = process, launcher
+        if order.role is Role.CLIENT:
+            return "127.0.0.1"
         ready = await process.event("its address", lambda event: event.name == "ready")
         return str(ready.members["address"])
 
     async def log(self, role: Role) -> Sequence[str]:
-        return self._workloads[role].tail() if role in self._workloads else ()
+        return self._vms[role][0].tail() if role in self._vms else ()
 
     async def close(self) -> None:
         await self._supervisor.stop_all()
@@ -103,19 +107,20 @@ class SimulatedCloud:
             project_id=PROJECT,
             project_number=PROJECT_NUMBER,
             instance_name=f"{order.role}-vm",
-            debug=self._debug,
+            debug=self._debug or order.debug,
         )
 
-    async def _boot(self, root: Path, machine: SimulatedMachine) -> None:
+    async def _boot(self, root: Path, name: str, machine: SimulatedMachine) -> Process:
         (root / "machine.json").write_text(json.dumps(machine.to_json()))
         launcher = await self._supervisor.start(
-            machine.instance_name,
+            f"{name}-launcher",
             "mcbn-simulator",
             *("launcher", "--socket", root / "tee.sock", "--control", self._folder / "control.sock"),
             *("--machine", root / "machine.json"),
         )
         self.processes.append(launcher)
         await launcher.event("its socket", lambda event: "PROTECTS NOTHING" in event.text)
+        return launcher
 
 
 def _unpack(layout: Path, root: Path) -> None:

@@ -76,6 +76,8 @@ async def test_all_acts_go_as_expected_and_the_report_says_nothing_of_whose_clou
         ("page", True),
         ("pause", True),
         ("resume", True),
+        ("debug-image", True),
+        ("wrong-digest", True),
     ]
     assert report["acts"][2]["facts"]["seconds"] > 0
     for role in ("client", "server"):

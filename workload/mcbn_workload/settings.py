@@ -57,7 +57,7 @@ class Deadlines:
 
     gather_seconds: int = 60
     request_seconds: int = 10
-    handshake_seconds: int = 5
+    handshake_seconds: int = 4
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,6 +68,7 @@ class GoogleCloud:
         self._programs = programs
         self._relay = Relay(f"{plan.name}-relay", plan.in_zone, folder, programs)
         self._begun = False
+        self._started: set[Role] = set()
 
     async def open(self, ports: Sequence[int]) -> Site:
         """Make network, accounts, repository and relay."""
@@ -110,10 +111,14 @@ class GoogleCloud:
     async def start(self, order: Order) -> str:
         """Start a Confidential Space VM; its address is that in the run's own network."""
         settings = [word for name, value in order.environment.items() for word in ("--env", f"{name}={value}")]
+        if order.role in self._started:
+            name = f"{self._plan.name}-{order.role}"
+            await self._gcloud("compute", "instances", "delete", name, *self._plan.in_zone, "--quiet")
+        self._started.add(order.role)
         address = await self._script(
             "create-vm",
             *(*self._named(), "--role", order.role.value, "--image", order.image, "--hardware", self._plan.hardware),
-            *(["--debug"] if self._plan.debug else []),
+            *(["--debug"] if self._plan.debug or order.debug else []),
             *settings,
         )
         return f"{address}:{CHANNEL_PORT}" if order.role is Role.SERVER else address

@@ -146,14 +146,15 @@ def people(space: Workspace, supervisor: Supervisor, narrator: Narrator) -> Gene
         yield [Host(name, space, supervisor, narrator, sockets) for name in NAMES]
 
 
-async def serve_all(hosts: Sequence[Host], *arguments: str) -> None:
-    """Start everybody's broker, and return when all are ready; the first one's command is shown.
+async def serve_all(hosts: Sequence[Host], *arguments: str) -> dict[str, Process]:
+    """Start everybody's broker, and return them by participant when all are ready; the first one's command is shown.
 
     Args:
         hosts: Everybody.
         arguments: Of `mcbn-broker serve`.
     """
-    await together(*(one.serve(*arguments, shown=one is hosts[0]) for one in hosts))
+    started = await together(*(one.serve(*arguments, shown=one is hosts[0]) for one in hosts))
+    return {one.name: process for one, process in zip(hosts, started, strict=True)}
 
 
 def _write_private(path: Path, text: str) -> None:

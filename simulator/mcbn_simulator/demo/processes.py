@@ -82,13 +82,16 @@ class Process:
         await self._until(lambda: self.status is not None, "its end", seconds)
         return self.status if self.status is not None else 0
 
-    async def event(self, what: str, matches: Callable[[Event], bool], *, after: int = 0) -> Event:
+    async def event(
+        self, what: str, matches: Callable[[Event], bool], *, after: int = 0, seconds: float = WAIT_SECONDS
+    ) -> Event:
         """Wait for an event, also one that has been said already.
 
         Args:
             what: The event, for people.
             matches: Whether a line is it.
             after: How many of the first lines not to look at.
+            seconds: How long to wait.
 
         Raises:
             DemoError: The program ends, or is silent for too long, without it.
@@ -97,7 +100,7 @@ class Process:
         def found() -> Event | None:
             return next((event for event in self.events[after:] if matches(event)), None)
 
-        await self._until(lambda: found() is not None or self.status is not None, what, WAIT_SECONDS)
+        await self._until(lambda: found() is not None or self.status is not None, what, seconds)
         event = found()
         if event is None:
             raise DemoError(f"{self.name} ended with status {self.status} before {what}.", self.tail())

@@ -1,6 +1,7 @@
 """The smoke test's cloud, by programs that record what they are asked: what it makes, deletes, and never says aloud."""
 
 import asyncio
+import dataclasses
 import io
 import json
 import re
@@ -141,6 +142,17 @@ async def test_start_orders_a_vm_by_digest(fakes, folder, talk, role, debug):
     (metadata,) = [word for word in call if word.startswith("--metadata=")]
     assert f"tee-image-reference={IMAGE}" in metadata
     assert f"tee-env-{name}=10.77.0.3:7443" in metadata
+
+
+async def test_a_vm_takes_the_place_of_the_one_before_and_can_boot_the_debug_image_alone(google, fakes):
+    order = Order(Role.CLIENT, IMAGE, {"MCBN_CONNECT": "10.77.0.3:7443"})
+    await google.start(order)
+    await google.start(dataclasses.replace(order, debug=True))
+    client, verbs = f"{NAME}-client", ("create", "delete")
+    made = [call for call in fakes.calls if client in call]
+    assert [next(word for word in call if word in verbs) for call in made] == ["create", "delete", "create"]
+    families = [word for call in made for word in call if word.startswith("--image-family=")]
+    assert families == ["--image-family=confidential-space", "--image-family=confidential-space-debug"]
 
 
 async def test_a_vms_last_words_are_those_of_its_console(google, fakes):

@@ -34,7 +34,7 @@ class Limits:
         idle_seconds: over datagrams, without one either way: a peer that has gone may leave no other trace.
     """
 
-    handshake_seconds: float = 5.0
+    handshake_seconds: float = 4.0
     close_seconds: float = 5.0
     connections: int = 1024
     handshakes: int = 128

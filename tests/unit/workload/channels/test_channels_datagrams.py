@@ -259,6 +259,7 @@ async def test_silent_peers_end_and_cost_no_cpu(dtls: SimpleNamespace, owned: Ow
     """Mallory shows her address many times over, and then says nothing more."""
     async with served(dtls, owned, limits=Limits(handshake_seconds=1.5, handshakes=64)) as server:
         strangers = [Socket(server) for _ in range(50)]
+        taken_in = set()  # on a slow machine the first have ended before the last have come
         for stranger in strangers:
             engine = dtls.client()()
             engine.handshake()
@@ -267,9 +268,11 @@ async def test_silent_peers_end_and_cost_no_cpu(dtls: SimpleNamespace, owned: Ow
             engine.handshake()
             stranger.send(bytes(engine.outgoing()[0]))
             await stranger.answer()
-        assert server.open_channels == 50
+            taken_in |= set(server._tasks)
+        assert len(taken_in) == len(strangers)
         before = time.process_time()
-        await asyncio.wait(server._tasks)  # without looking again and again, which would be counted
+        if server._tasks:
+            await asyncio.wait(server._tasks)  # without looking again and again, which would be counted
         assert time.process_time() - before < SILENCE_CPU_SECONDS
         assert server.open_channels == 0
         for stranger in strangers:

@@ -48,7 +48,7 @@ def test_a_whole_file(network, load):
     assert settings.forward == "127.0.0.1:8080"
     assert settings.listen is None
     assert settings.launcher_socket == Path("/run/l.sock")
-    assert settings.deadlines == Deadlines(gather_seconds=5, request_seconds=10, handshake_seconds=5)
+    assert settings.deadlines == Deadlines(gather_seconds=5, request_seconds=10, handshake_seconds=4)
 
 
 APPLICATION = GOOD + '[application]\ncommand = ["/app/main", "--fast"]\n'
