@@ -9,7 +9,7 @@ from typing import Final
 
 from mcbn_images.arguments import new_parser
 from mcbn_images.bills import bill_of
-from mcbn_images.compare import differences
+from mcbn_images.compare import differences, printable
 from mcbn_images.definitions import IMAGES, Definitions, find_root
 from mcbn_images.errors import DifferentError, ExitCode, ImagesError, UsageError
 from mcbn_images.extension import extend, read_extension
@@ -63,6 +63,8 @@ def _verify(options: Namespace, definitions: Definitions) -> ExitCode:
     against = None if options.against is None else read_image(options.against)
     images = {name: builder.build(name) for name in _names(options)}
     same = [name for name, image in images.items() if image.digest == options.digest]
+    if same and against is not None and against.digest != options.digest:
+        raise DifferentError(_more(same[0], images[same[0]], against))
     if same:
         _say(
             json.dumps({"image": same[0], "digest": options.digest})
@@ -72,6 +74,11 @@ def _verify(options: Namespace, definitions: Definitions) -> ExitCode:
         return ExitCode.OK
     _show(options.output, images)
     raise DifferentError(_difference(options.digest, images, against))
+
+
+def _more(name: str, image: Image, against: Image) -> str:
+    text = f"{image.digest} is the {name} image, but what --against names is {against.digest}. It differs in:"
+    return "\n".join([text, *differences(image, against)])
 
 
 def _difference(digest: str, images: Mapping[str, Image], against: Image | None) -> str:
@@ -150,7 +157,8 @@ def _say(text: str) -> None:
 
 
 def _talk(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    """Tell a person; an image or specification of somebody else's may not speak to the terminal through this."""
+    sys.stderr.write("\n".join(map(printable, text.split("\n"))) + "\n")
 
 
 _COMMANDS: Final[Mapping[str, Callable[[Namespace, Definitions], ExitCode]]] = {

@@ -7,13 +7,19 @@ from mcbn_images.oci import Image, digest_of, root_of
 from mcbn_images.tree import Entry, Kind
 
 
+def printable(text: str) -> str:
+    """Return text with everything but printable characters escaped: an image's names are its maker's words."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
 def differences(expected: Image, other: Image) -> list[str]:
     """Return one line for each difference of another image from the expected one; none if they are the same.
 
     Layers are compared as the root directory that they make together, so files have to differ for lines to come of it;
-    where nothing but the form differs, that is the one line.
+    where nothing but the form differs, that is the one line. What could move a terminal's cursor is escaped.
     """
-    lines = [*_compare_config(expected.config, other.config), *_compare_files(root_of(expected), root_of(other))]
+    found = (*_compare_config(expected.config, other.config), *_compare_files(root_of(expected), root_of(other)))
+    lines = [printable(line) for line in found]
     if not lines and expected.digest != other.digest:
         lines.append(
             "nothing that this program can name, so do not sign for it: the same files and settings in another form, "

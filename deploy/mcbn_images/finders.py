@@ -1,11 +1,11 @@
 """Looks for one locked file in one place: a directory, an archive's URL, the machine's own apt, or pip's index."""
 
 import hashlib
+import http.client
 import importlib.util
 import shutil
 import subprocess
 import sys
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -134,6 +134,6 @@ def _by_url(url: str, pin: DebPin, folder: Path) -> Path | str:
                 target = folder / Path(pin.filename).name
                 target.write_bytes(answer.read(pin.size + 1))
                 return target
-        except (urllib.error.URLError, TimeoutError) as error:
+        except (OSError, http.client.HTTPException) as error:  # also one that breaks off within the file
             problem = str(getattr(error, "reason", error))
     return problem

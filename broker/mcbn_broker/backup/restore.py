@@ -213,6 +213,7 @@ def put_in_place(
     with _not_served(root):
         _check_still(known_here(root, backup), known, root)
         _begin(backup, known, now=now, random=random)
+        _check_still(known_here(root, backup), known, root)  # a large audit takes long to verify
         return _move(backup.home.root, root, f"{root.name}.replaced-{now}" if _lives(root) else None)
 
 

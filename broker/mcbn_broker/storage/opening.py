@@ -17,7 +17,13 @@ from mcbn_broker.storage.journal import Journal
 from mcbn_broker.storage.migrate import migrate
 from mcbn_broker.storage.schema import consent, meta
 from mcbn_broker.storage.terms import TermsReader
-from mcbn_broker.storage.transaction import StoreTransaction, read_head, read_highest_epoch, why_older
+from mcbn_broker.storage.transaction import (
+    StoreTransaction,
+    has_accepted,
+    read_head,
+    read_highest_epoch,
+    why_older,
+)
 from mcbn_protocol.encoding import JsonObject
 from mcbn_protocol.messages import INCARNATION_BYTES
 
@@ -138,10 +144,14 @@ def _begin(
     now: int,
     random: Callable[[int], bytes],
 ) -> _Life:
-    """Begin an incarnation: earlier challenges die with the old one, and only the participant ends the pause."""
+    """Begin an incarnation: earlier challenges die with the old one, and only the participant ends the pause.
+
+    An epoch that the anchor knows and the database does not has superseded all below it, perhaps to shut an image out.
+    One that the database knows too says itself from when on it does.
+    """
     incarnation = random(INCARNATION_BYTES)
     transaction = StoreTransaction(connection, TermsReader(home).read)
-    lowest = {} if anchored is None else {"lowest_epoch": anchored.epoch}
+    lowest = {} if anchored is None or has_accepted(connection, anchored.epoch) else {"lowest_epoch": anchored.epoch}
     connection.execute(update(meta).values(incarnation=incarnation, **lowest))
     members: JsonObject = {"incarnation": incarnation.hex()}
     if why is None:

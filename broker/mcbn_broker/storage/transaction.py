@@ -46,6 +46,11 @@ def read_highest_epoch(connection: Connection) -> int:
     return max(int(remembered), int(accepted or 0))
 
 
+def has_accepted(connection: Connection, epoch: int) -> bool:
+    """Whether the database has this epoch's manifest, retired or not."""
+    return connection.execute(select(manifests.c.epoch).where(manifests.c.epoch == epoch)).one_or_none() is not None
+
+
 def why_older(connection: Connection, head: ChainHead, anchored: AnchorState) -> str | None:
     """Return why a database is not the one that its anchor knows, or None if it is.
 

@@ -15,7 +15,9 @@ from mcbn_simulator.demo.vms import Vm
 from mcbn_simulator.demo.witnesses import audited, every_release, named, signed_refusals
 
 PAUSER: Final = "bob"
-_NEWS_SECONDS: Final = 1.0  # for the ends' words to arrive here; their leases began before the pause
+_NEWS_SECONDS: Final = (
+    5.0  # for the ends and their words to get through on a busy machine; the leases began before the pause
+)
 
 
 async def release(scene: Scene) -> Seen:

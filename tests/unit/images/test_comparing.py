@@ -173,6 +173,26 @@ def test_against_a_third_image_is_said_to_be_one(tree, server, tmp_path, capsys)
     assert "a third one" in capsys.readouterr().err
 
 
+def test_what_was_added_to_the_image_that_the_digest_names_is_listed(tree, server, tmp_path, capsys):
+    """An author's extension beside the base that everybody can rebuild."""
+    extended = changed(server, lambda top: top.add_file("usr/lib/app/main.py", b"print()"))
+    write_layout(extended, tmp_path / "theirs", "theirs:latest")
+    capsys.readouterr()
+    words = ["--roster", str(tree.roster), "--against", str(tmp_path / "theirs"), *tree.sources]
+    assert tree.run("verify", server.digest, *words) == ExitCode.DIFFERENT
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"is the server image, but what --against names is {extended.digest}" in err
+    assert "added: /usr/lib/app/main.py" in err
+
+
+def test_a_files_name_cannot_speak_to_the_terminal(server, verify):
+    code, out, err = verify(changed(server, lambda top: top.add_file("x\x1b[2J\nit is the server image", b"")))
+    assert code == ExitCode.DIFFERENT
+    assert "\x1b" not in out + err
+    assert "added: /x\\x1b[2J\\nit is the server image" in err
+
+
 def test_a_digest_has_one_form(tree, capsys):
     assert tree.run("verify", "latest", "--roster", str(tree.roster), *tree.sources) == ExitCode.USAGE
     assert "64 hex digits" in capsys.readouterr().err

@@ -320,7 +320,8 @@ class KeyRing:
         for superseded in self._epochs[:-1]:
             self._end(superseded)
         for previous in self._epochs:
-            previous.retire(manifest.valid_from + manifest.overlap_seconds)
+            follows = keys.epoch == previous.epoch + 1  # after a gap, which may hide a revocation, there is no overlap
+            previous.retire(manifest.valid_from + (manifest.overlap_seconds if follows else 0))
         self._epochs.append(keys)
         held = {one.epoch for one in self._epochs}
         self._rows = {key: row for key, row in self._rows.items() if key[0] in held}

@@ -27,6 +27,8 @@ from mcbn_broker.keystore.identity import Identity
 from mcbn_broker.keystore.serve_lock import serve_lock
 from mcbn_broker.release.consent import ConsentState
 from mcbn_broker.storage.store import Store
+from mcbn_protocol.manifest import AgreedManifest
+from tests.unit.broker.conftest import NOW
 
 WORDS = "correct horse battery staple"
 
@@ -171,6 +173,21 @@ def epoch_keys(path: Path) -> set[str]:
 
 
 # --- older ones
+
+
+def test_a_current_backup_brings_back_the_epoch_in_force_and_the_one_to_come(world, store, agreed, site, tmp_path):
+    store.new_share(2)
+    later = world.manifest(store, epoch=2, previous=agreed, valid_from=NOW + 1000)
+    store.accept_manifest(world.bundle(later))
+    store.close()
+    assert site("backup", "--out", tmp_path / "b").status == 0
+    newest = AgreedManifest.parse(world.bundle(later), world.roster)
+    done = site("restore", tmp_path / "b", "--replace", "--confirm", words(newest))
+    assert done.status == 0, done.err
+    with world.open() as restored:
+        assert [one.epoch for one in restored.terms().manifests] == [1, 2]
+        restored.tidy()
+        assert set(restored.terms().shares) == {1, 2}
 
 
 def test_an_older_backup_over_a_newer_broker_is_refused_until_it_is_named(world, store, agreed, backup, site):

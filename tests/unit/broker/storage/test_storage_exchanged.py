@@ -2,11 +2,13 @@
 
 import shutil
 import sqlite3
+from dataclasses import replace
 
 import pytest
 
 from mcbn_broker.errors import Refused, StorageError
 from mcbn_broker.keystore.anchor import Anchor
+from tests.unit.broker.conftest import NOW
 
 
 def restore_live(source: sqlite3.Connection, world) -> None:
@@ -130,3 +132,27 @@ def test_a_lost_anchor_remembers_the_epoch_of_the_database(world, store, agreed)
     (world.root / "anchor").unlink()
     world.open().close()
     assert world.home.anchor.read().epoch == 2
+
+
+def test_an_epoch_that_is_still_served_survives_a_new_incarnation_that_knows_the_one_after_it(world, store, agreed):
+    store.new_share(2)
+    later = world.manifest(store, epoch=2, previous=agreed, valid_from=NOW + 1000)
+    store.accept_manifest(world.bundle(later))
+    store.close()
+    (world.root / "anchor").unlink()
+    world.open().close()
+    anchored = world.home.anchor.read()
+    world.home.anchor.begin(replace(anchored, incarnation=bytes(len(anchored.incarnation))))
+    with world.open() as again:
+        assert again.opened.new_incarnation is not None
+        assert [one.epoch for one in again.terms().manifests] == [1, 2]
+        again.tidy()
+        assert set(again.terms().shares) == {1, 2}
+
+
+def test_an_epoch_that_the_anchor_alone_knows_supersedes_all_below_it(world, store, agreed):
+    store.close()
+    anchored = world.home.anchor.read()
+    world.home.anchor.begin(replace(anchored, incarnation=bytes(len(anchored.incarnation)), epoch=2))
+    with world.open() as again:
+        assert again.terms().manifests == ()

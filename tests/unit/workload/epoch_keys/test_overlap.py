@@ -70,6 +70,17 @@ async def test_both_epochs_are_renewed_until_the_overlap_is_over(network, ring):
     ring.guard()
 
 
+async def test_after_a_skipped_epoch_there_is_no_overlap(network, ring):
+    """The one that was skipped may have been a revocation."""
+    (old,) = ring.epochs
+    network.open_epoch(3, valid_from=int(network.time.wall), overlap_seconds=OVERLAP)
+    while 3 not in epochs(ring):
+        await network.time.advance(1)
+    assert epochs(ring) == [3]
+    with pytest.raises(LeaseEndedError):
+        ring.guard(old.identity)
+
+
 async def test_a_lease_that_outlasts_the_overlap_is_not_renewed(network, ring):
     first, bob = network.agreed, network.brokers["bob"]
     network.open_epoch(2, valid_from=int(network.time.wall), overlap_seconds=60)
