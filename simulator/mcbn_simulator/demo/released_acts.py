@@ -15,9 +15,7 @@ from mcbn_simulator.demo.vms import Vm
 from mcbn_simulator.demo.witnesses import audited, every_release, named, signed_refusals
 
 PAUSER: Final = "bob"
-_NEWS_SECONDS: Final = (
-    5.0  # for the ends and their words to get through on a busy machine; the leases began before the pause
-)
+_NEWS_SECONDS: Final = 5.0  # for the ends to wake and their words to come, on a busy machine
 
 
 async def release(scene: Scene) -> Seen:
