@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What prepare, create-vm and remove have in common. They set the variables that they need before they read options.
+# What the scripts of this folder have in common. They set the variables that they need before they read options.
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -37,3 +37,28 @@ check_name() {
 region_of() { printf '%s' "${1%-*}"; }
 
 account_of() { printf '%s@%s.iam.gserviceaccount.com' "$1" "$2"; }
+
+# What is there already stays as it is, so that this may run again after a failure. `there` says if it was.
+there=''
+make() {
+    local said
+    there=''
+    if said=$(gcloud "$@" --project="${project:?}" --quiet 2>&1); then return; fi
+    say "$said"
+    grep --quiet --ignore-case -e 'already exists' -e 'already_exists' -e 'already own it' <<<"$said" || return
+    # shellcheck disable=SC2034  # callers read it
+    there=yes
+}
+
+# A service account is known everywhere only some time after it was made, as Google documents: a minute is waited.
+grant() {
+    local said tries=0
+    until said=$(gcloud "$@" --project="${project:?}" --quiet --format=none --member="serviceAccount:${account:?}" 2>&1); do
+        tries=$((tries + 1))
+        if [ "$tries" -ge 12 ] || ! grep --quiet --ignore-case 'does not exist' <<<"$said"; then
+            say "$said"
+            return 1
+        fi
+        sleep 5
+    done
+}

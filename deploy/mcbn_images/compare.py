@@ -1,10 +1,15 @@
 """Says in which files, labels and settings two images differ."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from mcbn_images.oci import Image, digest_of, root_of
 from mcbn_images.tree import Entry, Kind
+
+_FORM: Final = (
+    "what this program cannot name, so do not sign for it: it is in another form than this program writes, in which "
+    "others may read other files or settings than stand here, or differs in times, groups, extended attributes or notes"
+)
 
 
 def printable(text: str) -> str:
@@ -15,16 +20,13 @@ def printable(text: str) -> str:
 def differences(expected: Image, other: Image) -> list[str]:
     """Return one line for each difference of another image from the expected one; none if they are the same.
 
-    Layers are compared as the root directory that they make together, so files have to differ for lines to come of it;
-    where nothing but the form differs, that is the one line. What could move a terminal's cursor is escaped.
+    Layers are compared as the root directory that they make together, so files have to differ for lines to come of it.
+    A last line says so where the lines before it may not be all. What could move a terminal's cursor is escaped.
     """
     found = (*_compare_config(expected.config, other.config), *_compare_files(root_of(expected), root_of(other)))
     lines = [printable(line) for line in found]
-    if not lines and expected.digest != other.digest:
-        lines.append(
-            "nothing that this program can name, so do not sign for it: the same files and settings in another form, "
-            "or a difference in times, groups, extended attributes or notes"
-        )
+    if expected.digest != other.digest and not (lines and other.is_in_our_form()):
+        lines.append(_FORM)
     return lines
 
 

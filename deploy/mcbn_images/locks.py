@@ -11,11 +11,14 @@ from mcbn_images.pins import DebPin, WheelPin
 
 _WHEELS_HEAD: Final = "# name version file sha256. Made by `mcbn-images lock`.\n"
 _DEBS_HEAD: Final = "# name version architecture file sha256 bytes. Made by `mcbn-images lock`.\n"
-_WHEEL: Final = re.compile(r"(\S+) (\S+) ([A-Za-z0-9_.!+-]+\.whl) ([0-9a-f]{64})")
+# Names and versions go on to pip and apt, which would take a path, an address or a variable in their place.
+VERSION: Final = r"[A-Za-z0-9.!+]+"
+PACKAGE: Final = r"[a-z0-9][a-z0-9+.-]+"
+_WHEEL: Final = re.compile(rf"([a-z0-9][a-z0-9._-]*) ({VERSION}) ([A-Za-z0-9_.!+-]+\.whl) ([0-9a-f]{{64}})")
 _DEB: Final = re.compile(
-    r"([a-z0-9][a-z0-9+.-]+) (\S+) (amd64|all) (pool/[A-Za-z0-9_.+~/-]+\.deb) ([0-9a-f]{64}) (\d+)"
+    rf"({PACKAGE}) ([A-Za-z0-9.+~:-]+) (amd64|all) (pool/[A-Za-z0-9_.+~/-]+\.deb) ([0-9a-f]{{64}}) (\d+)"
 )
-_REQUIREMENT: Final = re.compile(r"([a-z0-9][a-z0-9._-]*)(?:\[[^]]*\])?==([^\s;]+)( ;[^\\]+)?")
+_REQUIREMENT: Final = re.compile(rf"([a-z0-9][a-z0-9._-]*)(?:\[[^]]*\])?==({VERSION})(?=[\s;\\])( ;[^\\]+)?")
 _HASH: Final = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mcbn_images.errors import UsageError
-from mcbn_images.tree import MTIME, Entry, read_archive
+from mcbn_images.tree import MTIME, Entry, Kind, parents_of, read_archive
 
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 CONFIG: Final = "application/vnd.oci.image.config.v1+json"
@@ -62,6 +62,10 @@ class Image:
         """The image's digest, `sha256:` and 64 hex digits."""
         return digest_of(self.manifest)
 
+    def is_in_our_form(self) -> bool:
+        """Whether every byte of it is as this program writes it, so that nobody reads another image out of it."""
+        return self.foreign is None and all(read_archive(layer).archive() == layer for layer in self.layers)
+
     def files(self, reference: str) -> Iterator[tuple[str, bytes]]:
         """Give the files of the layout, sorted by path, with what `docker load` reads beside it.
 
@@ -104,7 +108,13 @@ def read_image(path: Path) -> Image:
     Raises:
         UsageError: It is neither, is damaged, has several images in it, or layers compressed by anything but gzip.
     """
-    read = _reader(path)
+    try:
+        return _read_image(_reader(path), path)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} is damaged: a member is missing or of another type ({error})") from error
+
+
+def _read_image(read: Any, path: Path) -> Image:
     manifests = _json(read("index.json"), path)["manifests"]
     if len(manifests) != 1:
         raise UsageError(f"{path} has {len(manifests)} manifests: only a layout of one image can be read")
@@ -112,7 +122,7 @@ def read_image(path: Path) -> Image:
     members = _json(manifest, path)
     layers = tuple(_uncompressed(_blob(read, layer, path), path) for layer in members["layers"])
     configuration = _json(_blob(read, members["config"], path), path)
-    image = Image(configuration.get("config", {}), layers)
+    image = Image(dict(configuration.get("config", {})), layers)
     return image if image.manifest == manifest else Image(image.config, layers, foreign=manifest)
 
 
@@ -120,7 +130,9 @@ def root_of(image: Image) -> dict[str, Entry]:
     """Lay an image's layers over each other. Whiteouts are left as the files that they are: none is ever made here."""
     merged: dict[str, Entry] = {}
     for layer in image.layers:
-        merged |= read_archive(layer).entries
+        entries = read_archive(layer).entries
+        hiding = {path for path, entry in entries.items() if entry.kind is not Kind.DIRECTORY}
+        merged = {path: entry for path, entry in merged.items() if hiding.isdisjoint(parents_of(path))} | entries
     return merged
 
 

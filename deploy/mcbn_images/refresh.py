@@ -12,11 +12,12 @@ from mcbn_images.definitions import Definitions
 from mcbn_images.errors import InputError, UsageError
 from mcbn_images.extension import DEBS_LOCK, WHEELS_LOCK, Extension
 from mcbn_images.finders import PIP_DOWNLOAD, file_hash, run_in
-from mcbn_images.locks import new_deb_pin, read_requirements, write_debs, write_wheels
+from mcbn_images.locks import PACKAGE, VERSION, new_deb_pin, read_requirements, write_debs, write_wheels
 from mcbn_images.pins import DebPin, WheelPin
 
+# In printable ASCII, since pip has its own view of what ends a line; without `$`, since it puts variables in.
 _REQUIREMENT: Final = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+]+(\s*;((?!\s-).)*)?(\s+--hash=sha256:[0-9a-f]{64})+\s*"
+    rf"[A-Za-z0-9][A-Za-z0-9._-]*=={VERSION}( *;((?! -)[ -#%-~])*)?( +--hash=sha256:[0-9a-f]{{64}})+ *"
 )
 _FIELDS: Final = ("Package", "Version", "Architecture", "Filename", "SHA256", "Size")
 
@@ -59,7 +60,10 @@ def newest_deb(name: str) -> DebPin:
 
     Raises:
         InputError: apt has no such package, or is not there.
+        UsageError: It is no package's name.
     """
+    if not re.fullmatch(PACKAGE, name):
+        raise UsageError(f"{name!r} is no name of a Debian package")
     try:
         result = subprocess.run(
             ["apt-cache", "show", "--no-all-versions", name], capture_output=True, text=True, check=False
@@ -79,18 +83,21 @@ def resolve_wheels(requirements: Path) -> list[WheelPin]:
         InputError: pip finds none, or gives one that the requirements do not admit.
         UsageError: The requirements have something else in them than pins with hashes.
     """
-    _check_requirements(requirements)
-    admitted = read_requirements(requirements)
+    pinned, admitted = _pinned(requirements), read_requirements(requirements)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        problem = run_in(folder, [*PIP_DOWNLOAD, "--dest", ".", "--requirement", str(requirements.resolve())])
+        checked = folder / "requirements.txt"
+        checked.write_text("".join(f"{line}\n" for line in pinned), encoding="ascii")
+        problem = run_in(folder, [*PIP_DOWNLOAD, "--dest", ".", "--requirement", str(checked)])
         if problem:
             raise InputError(f"pip cannot get the wheels of {requirements.name}: {problem} (Python: {sys.executable})")
         return list(_pins(folder, admitted))
 
 
-def _check_requirements(path: Path) -> None:
-    """Check that a lock has nothing but pins in it: an option could make pip run code that somebody sent.
+def _pinned(path: Path) -> list[str]:
+    """Return a lock's pins, one in a line and nothing else: an option could make pip run code that somebody sent.
+
+    These lines are what pip reads, and never the file: what is a comment here could be a line of its own to pip.
 
     Raises:
         UsageError: It cannot be read, or has something else.
@@ -99,9 +106,12 @@ def _check_requirements(path: Path) -> None:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
-    for line in re.sub(r"(^|\s)#.*", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines():
-        if line.strip() and not _REQUIREMENT.fullmatch(line):
+    uncommented = re.sub(r"(^|\s)#.*", "", text, flags=re.MULTILINE)
+    lines = [line for line in uncommented.replace("\\\n", " ").split("\n") if line.strip()]
+    for line in lines:
+        if not _REQUIREMENT.fullmatch(line):
             raise UsageError(f"{path.name}: {line.strip()[:60]!r} is no NAME==VERSION with --hash=sha256:... alone")
+    return lines
 
 
 def _pins(folder: Path, admitted: dict[str, tuple[str, frozenset[str], bool]]) -> Iterator[WheelPin]:

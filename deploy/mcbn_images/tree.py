@@ -107,22 +107,27 @@ class Tree:
             raise InputError(f"/{path} comes twice, with different content, mode or owner: leave one of them out")
 
     def _add_parents(self, path: str) -> None:
-        parent = path.rpartition("/")[0]
-        while parent:
+        for parent in parents_of(path):
             existing = self.entries.setdefault(parent, Entry(Kind.DIRECTORY, DIRECTORY_MODE))
             if existing.kind is not Kind.DIRECTORY:
                 raise InputError(f"/{path} lies below /{parent}, which is a {existing.kind}")
-            parent = parent.rpartition("/")[0]
+
+
+def parents_of(path: str) -> Iterator[str]:
+    """Give the directories that a path lies in, the nearest first; the root is none of them."""
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def check_path(path: str) -> None:
-    """Check that a path stays inside the tree and has one spelling.
+    """Check that a path stays inside the tree, has one spelling, and can be shown as it is.
 
     Raises:
-        InputError: It is absolute, empty, or has an empty, `.` or `..` part; or it is a whiteout.
+        InputError: It is absolute, empty, or has an empty, `.` or `..` part; it has a character that cannot be printed,
+            such as a line's end; or it is a whiteout.
     """
     parts = path.split("/")
-    if any(part in {"", ".", ".."} for part in parts) or "\0" in path:
+    if any(part in {"", ".", ".."} for part in parts) or not path.isprintable():
         raise InputError(f"{path!r} is no path inside an image")
     if any(part.startswith(_WHITEOUT) for part in parts):
         raise InputError(f"{path!r} would delete a file of the layers below (a whiteout)")
@@ -155,7 +160,7 @@ def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
         file = tar.extractfile(member)
         if file is not None:
             return Entry(Kind.FILE, member.mode, data=file.read(), owner=member.uid)
-    raise InputError(f"{member.name}: neither a file, a directory nor a link")
+    raise InputError(f"{member.name!r}: neither a file, a directory nor a link")
 
 
 def _header(path: str, entry: Entry) -> tarfile.TarInfo:

@@ -11,6 +11,7 @@ import pytest
 from mcbn_images.errors import ExitCode
 
 ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("deploy", "protocol", "workload", "broker", "simulator", "requirements")
 EXAMPLE = "deploy/images/example-roster.json"
 Finished = subprocess.CompletedProcess[str]
 
@@ -32,7 +33,7 @@ def mcbn_images(
 
 def copy_of_the_tree(target: Path) -> Path:
     """Copy what the images are made of, as a checkout in another place has it."""
-    for name in ("deploy", "protocol", "workload", "broker", "simulator", "requirements"):
+    for name in PARTS:
         shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     return target
 

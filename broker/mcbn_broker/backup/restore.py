@@ -32,6 +32,7 @@ from mcbn_protocol.messages import INCARNATION_BYTES
 _IDENTITY: Final = "broker.json"
 _OWN_FILES: Final = ("policy.toml", "broker.toml")
 _NOTE_BYTES: Final = 1024
+_ASIDE: Final = ".replaced-"
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,13 @@ class Known:
         heads: Points of its audit.
         files: What the data directory that would be replaced has in the participant's own files: SHA-256 by name, or
             nothing.
+        place: Where that directory is, if there is one.
     """
 
     epoch: int
     heads: tuple[ChainHead, ...]
     files: Mapping[str, str] = field(default_factory=dict)
+    place: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -162,22 +165,35 @@ def _made_at(stage: Path) -> int:
 def known_here(root: Path, backup: Unpacked) -> Known:
     """Return what the data directory that is in the backup's place knows; nothing where there is none.
 
+    If none is there, the one that was moved aside last counts: a restore that was killed in between left it so.
+
     Raises:
         BackupError: Another broker lives there.
         KeystoreError: Its anchor is unreadable.
     """
-    if not _lives(root):
+    place = root if _lives(root) else _aside(root)
+    if place is None:
         return Known(0, ())
-    there, identity = Home.open(root, None), backup.home.identity
+    there, identity = Home.open(place, None), backup.home.identity
     if (there.identity.network, there.identity.name) != (identity.network, identity.name):
         raise BackupError(
-            f"{root} is the broker of {there.identity.name} in {there.identity.network}, the backup is "
+            f"{place} is the broker of {there.identity.name} in {there.identity.network}, the backup is "
             f"{identity.name}'s in {identity.network}: name another --data-dir"
         )
-    anchored, files = there.anchor.read(), own_files(root)
+    anchored, files = there.anchor.read(), own_files(place)
     if anchored is None:
-        return Known(0, (), files)
-    return Known(anchored.epoch, (ChainHead(anchored.sequence, anchored.head),), files)
+        return Known(0, (), files, place)
+    return Known(anchored.epoch, (ChainHead(anchored.sequence, anchored.head),), files, place)
+
+
+def _aside(root: Path) -> Path | None:
+    """Return the data directory that a restore moved aside last, or None."""
+    start = f"{root.name}{_ASIDE}"
+    if not root.parent.is_dir():
+        return None
+    named = [path for path in root.parent.iterdir() if path.name.startswith(start) and _lives(path)]
+    moved = {int(path.name[len(start) :]): path for path in named if path.name[len(start) :].isdecimal()}
+    return moved[max(moved)] if moved else None
 
 
 def check_place(root: Path, *, replace: bool) -> None:
@@ -214,7 +230,7 @@ def put_in_place(
         _check_still(known_here(root, backup), known, root)
         _begin(backup, known, now=now, random=random)
         _check_still(known_here(root, backup), known, root)  # a large audit takes long to verify
-        return _move(backup.home.root, root, f"{root.name}.replaced-{now}" if _lives(root) else None)
+        return _move(backup.home.root, root, f"{root.name}{_ASIDE}{now}" if _lives(root) else None)
 
 
 def _lives(root: Path) -> bool:

@@ -107,7 +107,7 @@ def restore(
         with ended_by_sigterm(), unpacked(backup_file, root, passphrase, source.load) as found:
             here, elsewhere = known_here(root, found), merge([_known_from(path, data, found) for path, data in files])
             everything = merge([here, elsewhere])
-            _show(found, here, elsewhere)
+            _show(found, here, elsewhere, moved=here.place not in (None, root))
             _confirm(found, everything, confirm)
             aside = put_in_place(found, root, everything, now=now(), random=os.urandom, replace=replace)
     if aside is not None:
@@ -134,16 +134,17 @@ def _parse_known(data: bytes, found: Unpacked) -> Known:
     return Known(point.epoch, (point.head,))
 
 
-def _show(found: Unpacked, here: Known, elsewhere: Known) -> None:
+def _show(found: Unpacked, here: Known, elsewhere: Known, *, moved: bool) -> None:
     """Show what the backup holds, and what is known without it."""
     facts, identity = found.facts, found.home.identity
+    there = "the data directory moved aside" if moved else "the data directory that is there"
     shown = [
         ("broker", f"{identity.name} in {identity.network}"),
         ("made", moment(found.made_at)),
         ("audit", f"record {facts.head.sequence}, head {facts.head.hash.hex()}"),
         ("highest manifest", facts.named),
         *((name, digest) for name, digest in own_files(found.home.root).items() if digest != "none"),
-        *([("the data directory that is there", _describe(here))] if here.files else []),
+        *([(there, _describe(here))] if here.place is not None else []),
         ("known from elsewhere", _describe(elsewhere)),
     ]
     show_facts("The backup", shown, talk=True)

@@ -147,12 +147,14 @@ def _begin(
     """Begin an incarnation: earlier challenges die with the old one, and only the participant ends the pause.
 
     An epoch that the anchor knows and the database does not has superseded all below it, perhaps to shut an image out.
-    One that the database knows too says itself from when on it does.
+    One that the database knows too says itself from when on it does. What is remembered is never lowered.
     """
     incarnation = random(INCARNATION_BYTES)
     transaction = StoreTransaction(connection, TermsReader(home).read)
-    lowest = {} if anchored is None or has_accepted(connection, anchored.epoch) else {"lowest_epoch": anchored.epoch}
-    connection.execute(update(meta).values(incarnation=incarnation, **lowest))
+    connection.execute(update(meta).values(incarnation=incarnation))
+    if anchored is not None and not has_accepted(connection, anchored.epoch):
+        lower = meta.c.lowest_epoch < anchored.epoch
+        connection.execute(update(meta).where(lower).values(lowest_epoch=anchored.epoch))
     members: JsonObject = {"incarnation": incarnation.hex()}
     if why is None:
         transaction.append(AuditKind.INITIALISED, now, members)

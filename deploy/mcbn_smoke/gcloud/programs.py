@@ -44,8 +44,9 @@ class Programs:
             await asyncio.wait([work])
             raise
         if status != 0:
-            typed = " ".join(map(str, [program, *arguments]))
-            raise SmokeError(f"It ended with status {status}: {typed}", err.splitlines()[-_TAIL_LINES:])
+            typed = " ".join(map(str, [program, *arguments]))  # names project and VM, which the report does not
+            log = [typed, *err.splitlines()[-_TAIL_LINES:]]
+            raise SmokeError(f"{Path(program).name} ended with status {status}.", log)
         return out.rstrip("\n")
 
 
@@ -61,7 +62,9 @@ async def _run(program: str | Path, arguments: Sequence[str | Path]) -> tuple[in
             start_new_session=True,  # Ctrl-C reaches the smoke test alone, which ends everything in order
         )
     except OSError as error:
-        raise SmokeError(f"{program} cannot be started: {error.strerror}. Install it, then try again.") from error
+        raise SmokeError(
+            f"{Path(program).name} cannot be started: {error.strerror}. Install it, then try again."
+        ) from error
     try:
         async with asyncio.timeout(SECONDS):
             out, err = await process.communicate()

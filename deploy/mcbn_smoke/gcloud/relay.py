@@ -86,9 +86,9 @@ class Relay:
             if loop.time() > end:
                 log = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
                 raise SmokeError(
-                    f"{self._name} cannot be reached by SSH through Identity-Aware Proxy. You need the role "
+                    "The relay cannot be reached by SSH through Identity-Aware Proxy. You need the role "
                     "roles/iap.tunnelResourceAccessor in the project.",
-                    log[-10:],
+                    [f"{self._name}:", *log[-10:]],
                 )
             await asyncio.sleep(_AGAIN_SECONDS)
 

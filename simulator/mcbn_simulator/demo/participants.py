@@ -60,7 +60,8 @@ class Participant:
         name = f"{self.name}-{self._commands:02}-{arguments[0]}"
         process = await self._start(name, *arguments)
         if await process.ended() != 0:
-            raise DemoError(f"{self.title}'s command failed: {PROGRAM} {' '.join(map(str, arguments))}", process.tail())
+            typed = f"{PROGRAM} {' '.join(map(str, arguments))}"
+            raise DemoError(f"{self.title}'s command failed: {PROGRAM} {arguments[0]}", [typed, *process.tail()])
         return process
 
     async def _start(

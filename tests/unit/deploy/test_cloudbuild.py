@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from tests.images.building import PARTS
+
 ROOT = Path(__file__).resolve().parents[3]
 BUILD = ROOT / "deploy" / "cloudbuild.yaml"
 NAMES = {"_ROSTER", "_CLIENT", "_SERVER", "_BROKER", "_PUBLISH", "_DEBS"}
@@ -32,7 +34,7 @@ def test_the_file_fits_its_schema(schema, path):
 
 
 def test_every_substitution_reaches_a_script_by_its_environment_only(build):
-    assert set(build["substitutions"]) == NAMES
+    assert set(build["substitutions"]) == NAMES | {"_PYTHON"}
     passed = {}
     for step in build["steps"]:
         for line in step["env"]:
@@ -41,6 +43,36 @@ def test_every_substitution_reaches_a_script_by_its_environment_only(build):
             passed[f"_{name}"] = value
         assert not set(re.findall(r"_[A-Z]+\b", step["script"].split("\n", 1)[1])) & NAMES - named_for_people(step)
     assert set(passed) == NAMES
+
+
+def test_the_build_runs_in_one_image_by_its_digest_and_under_an_account_of_its_own(build):
+    assert {step["name"] for step in build["steps"]} == {"${_PYTHON}"}
+    assert re.fullmatch(r"python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}", build["substitutions"]["_PYTHON"])
+    account = "mcbn-build@${PROJECT_ID}.iam.gserviceaccount.com"
+    assert build["serviceAccount"] == f"projects/${{PROJECT_ID}}/serviceAccounts/{account}"
+    assert build["options"]["logging"] == "CLOUD_LOGGING_ONLY"  # the one log that such an account can have
+
+
+def test_what_is_uploaded_is_what_images_are_made_of_and_no_key_that_lies_beside_it(tmp_path, require_tool):
+    """git reads the same patterns as gcloud, but for the line that includes `.gitignore`."""
+    patterns = (ROOT / ".gcloudignore").read_text()
+    assert patterns.endswith("\n#!include:.gitignore\n")
+    (tmp_path / ".gitignore").write_text(patterns + (ROOT / ".gitignore").read_text())
+    wanted = {f"{part}/some/file.py" for part in PARTS} | {"deploy/cloudbuild.yaml"}
+    private = {
+        "alice.consent-key.json",
+        "kek",
+        "a.backup",
+        "data/broker.sqlite3",
+        "deploy/terraform/dave/terraform.tfvars",
+    }
+    for name in wanted | private:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    git = [require_tool("git"), "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    listed = subprocess.run([*git, "ls-files", "-z", "--others", "--exclude-standard"], check=True, capture_output=True)
+    assert set(listed.stdout.decode().split("\0")) - {""} == wanted
 
 
 def named_for_people(step):

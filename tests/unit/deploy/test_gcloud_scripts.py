@@ -219,6 +219,55 @@ def test_prepare_does_not_wait_for_what_is_no_matter_of_time(run, fakes):
     assert len([call for call in fakes.calls if "add-iam-policy-binding" in call]) == 1
 
 
+BUILD = ("prepare-build", "--project", "demo-project", "--region", "europe-west4")
+BUCKET = "gs://demo-project-mcbn-build"
+
+
+def granted_on(fakes, *words):
+    return [w.removeprefix("--role=") for w in fakes.call("add-iam-policy-binding", *words) if w.startswith("--role=")]
+
+
+def test_a_build_may_log_read_its_source_and_push_and_nothing_else(run, fakes):
+    result = run(*BUILD, "--repository", "mcbn")
+    assert result.returncode == 0, result.stderr
+    assert granted_on(fakes, "projects", "demo-project") == ["roles/logging.logWriter"]
+    assert granted_on(fakes, "storage", BUCKET) == ["roles/storage.objectViewer"]
+    assert granted_on(fakes, "artifacts", "mcbn") == ["roles/artifactregistry.writer"]
+    assert len([call for call in fakes.calls if "add-iam-policy-binding" in call]) == 3
+    members = {word for call in fakes.calls for word in call if word.startswith("--member=")}
+    assert members == {"--member=serviceAccount:mcbn-build@demo-project.iam.gserviceaccount.com"}
+    assert {"--uniform-bucket-level-access", "--public-access-prevention"} <= set(fakes.call("create", BUCKET))
+
+
+def test_the_account_is_the_one_that_the_build_names(run, fakes):
+    assert run(*BUILD).returncode == 0
+    account = fakes.call("service-accounts", "create")[4]
+    assert f"serviceAccounts/{account}@${{PROJECT_ID}}" in (ROOT / "deploy" / "cloudbuild.yaml").read_text()
+    assert not [call for call in fakes.calls if "artifacts" in call]  # nothing to push, nowhere to push to
+
+
+def test_a_build_is_prepared_again_where_it_was(run, fakes):
+    said = "ERROR: HTTPError 409: Your previous request to create the named bucket succeeded and you already own it."
+    fakes.answer("buckets create", err=said, status=1)
+    assert run(*BUILD).returncode == 0
+    assert granted_on(fakes, "storage", BUCKET) == ["roles/storage.objectViewer"]
+    assert {"--uniform-bucket-level-access", "--public-access-prevention"} <= set(fakes.call("update", BUCKET))
+
+
+def test_somebody_elses_bucket_gets_no_source(run, fakes):
+    fakes.answer("buckets create", err="ERROR: HTTPError 409: The requested bucket name is not available.", status=1)
+    result = run(*BUILD)
+    assert (result.returncode, "not available" in result.stderr) == (1, True)
+    assert not [call for call in fakes.calls if "buckets" in call and "add-iam-policy-binding" in call]
+
+
+@pytest.mark.parametrize("words", [("--region", "europe-west4-b"), ("--zone", "europe-west4-b"), ("--project",)])
+def test_a_build_that_cannot_be_prepared_asks_for_nothing(run, fakes, words):
+    result = run(*BUILD, *words)
+    assert (result.returncode, "usage: prepare-build" in result.stderr) == (2, True)
+    assert fakes.calls == []
+
+
 def made_and_removed(fakes):
     made = [call for call in fakes.calls if "create" in call]
     removed = [call for call in fakes.calls if "delete" in call]

@@ -122,7 +122,7 @@ async def test_the_tokens_file_is_private_while_it_is_there(google, fakes, folde
     monkeypatch.setattr(Path, "unlink", look_and_unlink)
     with pytest.raises(SmokeError) as caught:
         await google.publish(folder, "mcbn-smoke-client")
-    assert caught.value.log == ["no such repository"]
+    assert caught.value.log[1:] == ["no such repository"]
     assert seen == [0o600]
     assert list(folder.iterdir()) == []
 
@@ -163,7 +163,7 @@ async def test_a_vms_last_words_are_those_of_its_console(google, fakes):
 
 async def test_a_console_that_cannot_be_read_says_why(google, fakes):
     fakes.answer("get-serial-port-output", err="ERROR: no such VM", status=1)
-    assert list(await google.log(Role.CLIENT)) == ["ERROR: no such VM"]
+    assert (await google.log(Role.CLIENT))[-1] == "ERROR: no such VM"
 
 
 async def test_close_deletes_everything_that_was_made(google, fakes):
@@ -233,7 +233,11 @@ def test_the_command_fails_when_the_project_is_not_there_and_still_writes_its_re
     assert process.returncode == ExitCode.FAILED, err
     assert "ERROR: no such project" in err
     report = Path(out.strip())
-    assert json.loads(report.read_text())["passed"] is False
+    text = report.read_text()
+    assert json.loads(text)["passed"] is False
+    assert "gcloud ended with status 1." in text
+    assert "demo-project" not in text
+    assert "gcloud projects describe demo-project" in err  # whoever ran it sees all
     assert [call[1] for call in fakes.calls] == ["projects"]
 
 

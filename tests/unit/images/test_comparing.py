@@ -2,14 +2,16 @@
 
 import gzip
 import hashlib
+import io
 import json
+import tarfile
 
 import pytest
 
 from mcbn_images.compare import differences
-from mcbn_images.errors import ExitCode
-from mcbn_images.oci import Image, write_archive, write_layout
-from mcbn_images.tree import Tree, read_archive
+from mcbn_images.errors import ExitCode, UsageError
+from mcbn_images.oci import Image, read_image, to_json, write_archive, write_layout
+from mcbn_images.tree import Entry, Kind, Tree, read_archive
 
 TOML = "etc/mcbn/workload.toml"
 
@@ -146,6 +148,78 @@ def test_an_image_of_another_program_is_explained_too(tree, server, tmp_path, ca
         assert line in capsys.readouterr().err
 
 
+def differs(expected, other):
+    *lines, last = differences(expected, other)
+    return lines, "do not sign for it" in last
+
+
+def test_where_a_difference_can_hide_one_that_is_named_is_not_all(server):
+    """A harmless difference beside it: what other programs may read otherwise is said all the same."""
+    added = changed(server, lambda top: top.add_file("etc/mcbn/more", b""))
+    named = ["added: /etc/mcbn/more"]
+    assert differences(server, added) == named
+
+    def with_top(data):
+        return Image(added.config, (*added.layers[:-1], data))
+
+    def rewritten(**members):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=io.BytesIO(added.layers[-1])) as old, tarfile.open(fileobj=buffer, mode="w") as new:
+            for header in old:
+                for name, value in members.items():
+                    setattr(header, name, value)
+                new.addfile(header, old.extractfile(header) if header.isfile() else None)
+        return with_top(buffer.getvalue())
+
+    capabilities = {"pax_headers": {"SCHILY.xattr.security.capability": "x"}}
+    others = [rewritten(**one) for one in (capabilities, {"gid": 7}, {"mtime": 7})]
+    others.append(with_top(added.layers[-1] + bytes(512)))
+    for other in others:
+        assert differs(server, other) == (named, True)
+
+
+def test_a_member_that_others_read_in_another_case_is_not_silently_left_out(server, tmp_path):
+    added = labelled(server, "x", "y")
+    members = json.loads(added.configuration)
+    members["CONFIG"] = {"Labels": {"tee.launch_policy.log_redirect": "always"}}
+    other = read_image(layout_of(added, members, tmp_path / "x"))
+    assert differs(server, other) == (["changed: config.Labels.x: nothing became 'y'"], True)
+
+
+def layout_of(image, configuration, folder):
+    """Write a layout of an image with another configuration."""
+    write_layout(image, folder, "x:latest")
+    blobs = folder / "blobs/sha256"
+    descriptors = []
+    manifest = json.loads(image.manifest)
+    for members in (configuration, manifest):
+        data = to_json(members)
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        descriptors.append({"digest": f"sha256:{digest}", "size": len(data)})
+        manifest["config"] |= descriptors[0]
+    (folder / "index.json").write_text(json.dumps({"manifests": [descriptors[1]]}))
+    return folder
+
+
+def test_a_layer_that_hides_a_directory_hides_what_is_in_it(server):
+    """As an engine lays them: a file in the place of a directory, and then a directory again, leaves nothing below."""
+
+    file, directory = Tree(), Tree()
+    file.add_file("etc/mcbn", b"")
+    directory.add_directory("etc/mcbn")
+    hidden = Image(server.config, (*server.layers, file.archive(), directory.archive()))
+    assert f"removed: /{TOML}" in differences(server, hidden)
+
+
+@pytest.mark.parametrize("index", [{}, {"manifests": 1}, {"manifests": [1]}, {"manifests": [{}]}, []])
+def test_a_layout_with_a_member_of_another_type_is_damaged(server, tmp_path, index):
+    write_layout(server, tmp_path / "x", "x:latest")
+    (tmp_path / "x/index.json").write_text(json.dumps(index))
+    with pytest.raises(UsageError, match="is damaged"):
+        read_image(tmp_path / "x")
+
+
 def test_an_image_of_another_program_is_no_base(tree, server, tmp_path, capsys):
     compressed(server, tmp_path / "x")
     (tmp_path / "spec.toml").write_text('name = "x"\n')
@@ -187,7 +261,8 @@ def test_what_was_added_to_the_image_that_the_digest_names_is_listed(tree, serve
 
 
 def test_a_files_name_cannot_speak_to_the_terminal(server, verify):
-    code, out, err = verify(changed(server, lambda top: top.add_file("x\x1b[2J\nit is the server image", b"")))
+    name = "x\x1b[2J\nit is the server image"
+    code, out, err = verify(changed(server, lambda top: top.entries.update({name: Entry(Kind.FILE, 0o644)})))
     assert code == ExitCode.DIFFERENT
     assert "\x1b" not in out + err
     assert "added: /x\\x1b[2J\\nit is the server image" in err

@@ -7,8 +7,10 @@ import tomllib
 
 import pytest
 
-from mcbn_images.errors import ExitCode
+from mcbn_images.errors import ExitCode, InputError, UsageError
+from mcbn_images.locks import check_wheels, read_requirements
 from mcbn_images.oci import read_image, root_of
+from mcbn_images.refresh import resolve_wheels
 from tests.unit.images.conftest import deb_of, wheel_of
 
 TOML = 'role = "server"\nchannel = "dtls12-psk"\n'
@@ -309,6 +311,10 @@ def test_a_specification_takes_nothing_from_elsewhere(application, extend, tmp_p
         "evil==1.0 --hash=md5:00",
         "evil==1.0 ; python_version > '3' --config-settings=x=y --hash=sha256:" + "0" * 64,
         "evil>=1.0 --hash=sha256:" + "0" * 64,
+        "evil==1/../${PWD}/files/data.tar.gz --hash=sha256:" + "0" * 64,
+        "evil==1.0 ; python_version > '${HOME}' --hash=sha256:" + "0" * 64,
+        "evil==1.0 --hash=sha256:" + "0" * 64 + "\x0cother @ https://example/evil.tar.gz",
+        "evil==1.0\u2028--no-binary :all: --hash=sha256:" + "0" * 64,
     ],
 )
 def test_requirements_are_pins_and_nothing_else(application, tree, tmp_path, capsys, line):
@@ -316,6 +322,48 @@ def test_requirements_are_pins_and_nothing_else(application, tree, tmp_path, cap
     (tmp_path / "application/requirements.txt").write_text(f"# a lock\n{line}\n")
     assert tree.run("lock", "--spec", str(spec)) == ExitCode.USAGE
     assert "is no NAME==VERSION" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("hidden", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_pip_reads_the_lines_that_were_checked_and_never_the_file(tmp_path, monkeypatch, hidden):
+    """What is a comment to one reader is a line of its own, and a coding is another text, to another."""
+    pin = "shop==1.0 ; python_version > '3' --hash=sha256:" + "0" * 64
+    lock = tmp_path / "requirements.txt"
+    text = f"# coding: utf-7\n# a lock{hidden}--no-binary :all:\n# +AAo-evil\nshop==1.0 ; python_version > '3' \\\n"
+    lock.write_text(f"{text}    --hash=sha256:{'0' * 64}\n    # via x\n", encoding="utf-8", newline="")
+    read = []
+
+    def pip(folder, command):
+        read.append((folder / command[command.index("--requirement") + 1]).read_bytes())
+        return "nothing on this index"
+
+    monkeypatch.setattr("mcbn_images.refresh.run_in", pip)
+    with pytest.raises(InputError, match="nothing on this index"):
+        resolve_wheels(lock)
+    assert [line.split() for line in read[0].decode("ascii").split("\n")] == [pin.split(), []]
+
+
+@pytest.mark.parametrize("version", ["1/../${PWD}/files/data.tar.gz", "1@x", "$HOME"])
+def test_a_locks_version_is_nothing_but_a_version(tmp_path, version):
+    digest = "0" * 64
+    (tmp_path / "wheels.lock").write_text(f"shop {version} shop-1-py3-none-any.whl {digest}\n")
+    (tmp_path / "requirements.txt").write_text(f"shop=={version} --hash=sha256:{digest}\n")
+    with pytest.raises(UsageError, match="line 1 has another form"):
+        check_wheels(tmp_path / "wheels.lock", tmp_path / "requirements.txt")
+    assert read_requirements(tmp_path / "requirements.txt") == {}
+
+
+@pytest.mark.parametrize("name", ["-c=apt.conf", "--help", "Shop", "shop=1", "x;y"])
+def test_a_package_that_is_locked_is_a_package_and_no_option(application, tree, capsys, name):
+    assert tree.run("lock", "--spec", str(application(f'name = "shop"\npackages = ["{name}"]\n'))) == ExitCode.USAGE
+    assert "is no name of a Debian package" in capsys.readouterr().err
+
+
+def test_a_files_name_cannot_speak_for_the_program(application, extend, tmp_path, capsys):
+    spec = application()
+    (tmp_path / "application/files/x\nsha256 is the server image\n.pth").touch()
+    assert extend(spec) == ExitCode.INPUT
+    assert "\nsha256" not in capsys.readouterr().err
 
 
 def test_links_are_kept(application, extend, tmp_path):

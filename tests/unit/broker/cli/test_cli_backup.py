@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from mcbn_broker.backup import restore as restore_module
 from mcbn_broker.backup.archive import pack
 from mcbn_broker.backup.envelope import CHUNK_BYTES, OpeningStream, SealingStream
 from mcbn_broker.backup.errors import BackupError
@@ -209,6 +210,35 @@ def test_an_older_backup_over_a_newer_broker_is_refused_until_it_is_named(world,
         assert restored.status().next_share_epoch == 3
 
 
+def test_a_restore_that_was_killed_between_its_two_moves_forgets_nothing(world, store, agreed, backup, site):
+    """What was moved aside last still counts; an older one, another broker's and what is no broker do not."""
+    ahead, parent = world.open_epoch(store, previous=agreed), world.root.parent
+    store.close()
+    shutil.copytree(world.root, parent / "alice.replaced-7")
+    (parent / "alice.replaced-7" / "anchor").write_bytes(b"unreadable, and of no account")
+    world.root.rename(parent / "alice.replaced-10")
+    (parent / "alice.replaced-11").mkdir()
+    shutil.copytree(parent / "alice.replaced-10", parent / "alice.replaced-copy")
+    refused = site("restore", backup, "--confirm", words(agreed, "unchecked "))
+    assert (refused.status, "its highest epoch is 1, while epoch 2 is known" in refused.err) == (4, True)
+    (shown,) = [line for line in refused.err.splitlines() if "the data directory moved aside" in line]
+    assert "epoch 2" in shown
+    assert not world.root.exists()
+    done = site("restore", backup, "--confirm", words(agreed, "older "))
+    assert done.status == 0, done.err
+    with world.open() as restored:
+        assert restored.terms().manifests == ()
+        assert restored.status().next_share_epoch == ahead.manifest.epoch + 1
+
+
+def test_another_brokers_directory_that_was_moved_aside_is_named(world, store, agreed, backup, site):
+    store.close()
+    destroy(world)
+    Home.create(world.root.parent / "alice.replaced-1", Identity("demo", "bob", "https://bob.example"), world.kek)
+    refused = site("restore", backup, "--confirm", words(agreed, "unchecked "))
+    assert (refused.status, "alice.replaced-1 is the broker of bob" in refused.err) == (4, True)
+
+
 def test_a_bundle_or_a_head_from_elsewhere_shows_that_a_backup_is_older(world, store, agreed, backup, site):
     tmp_path = world.root.parent
     newer = world.open_epoch(store, previous=agreed)
@@ -264,6 +294,23 @@ def test_a_broker_that_goes_on_while_somebody_thinks_is_not_replaced(world, agre
     monkeypatch.setattr("mcbn_broker.cli.backup.ask_words", think)
     refused = site("restore", backup, "--replace")
     assert (refused.status, "has gone on since" in refused.err) == (4, True)
+    assert not list(world.root.parent.glob("alice.replaced-*"))
+
+
+def test_a_broker_that_goes_on_while_its_backup_is_verified_is_not_replaced(world, agreed, backup, site, monkeypatch):
+    """Verifying a large audit takes long; whoever pauses meanwhile has paused."""
+    begin = restore_module._begin
+
+    def begin_slowly(*arguments, **named):
+        begin(*arguments, **named)
+        with world.open() as meanwhile:
+            meanwhile.pause("in the meantime")
+
+    monkeypatch.setattr(restore_module, "_begin", begin_slowly)
+    refused = site("restore", backup, "--replace", "--confirm", words(agreed))
+    assert (refused.status, "has gone on since" in refused.err) == (4, True)
+    with world.open() as untouched:
+        assert untouched.consent().reason == "in the meantime"
     assert not list(world.root.parent.glob("alice.replaced-*"))
 
 

@@ -156,3 +156,15 @@ def test_an_epoch_that_the_anchor_alone_knows_supersedes_all_below_it(world, sto
     world.home.anchor.begin(replace(anchored, incarnation=bytes(len(anchored.incarnation)), epoch=2))
     with world.open() as again:
         assert again.terms().manifests == ()
+
+
+def test_an_older_anchor_lowers_nothing(world, store, agreed):
+    store.close()
+    anchored = world.home.anchor.read()
+    world.home.anchor.begin(replace(anchored, incarnation=bytes(len(anchored.incarnation)), epoch=3))
+    world.open().close()
+    world.home.anchor.begin(replace(anchored, incarnation=bytes(len(anchored.incarnation)), epoch=2))
+    with world.open() as again:
+        assert again.opened.new_incarnation is not None
+        assert again.status().next_share_epoch == 4
+    assert world.home.anchor.read().epoch == 3
