@@ -10,6 +10,11 @@ wrong() {
     exit 2
 }
 
+help() {
+    printf '%s\n' "${usage:?}"
+    exit 0
+}
+
 # Every option's value has to be there, and has to be none of the characters that gcloud splits at.
 value_of() {
     [ "$#" -ge 2 ] || wrong "$1 needs a value"

@@ -50,6 +50,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _build(options: Namespace, definitions: Definitions) -> ExitCode:
     builder = _builder(options, definitions)
+    example = definitions.example_roster
+    if example.is_file() and example.read_bytes() == builder.roster.data:
+        _talk("For the example's roster, whose keys nobody has: your own goes into ROSTER=FILE of make, or --roster.")
     images = {name: builder.build(name) for name in _names(options)}
     write_images(images, options.out, {name: bill_of(builder, name, image) for name, image in images.items()})
     _show(options.output, images)

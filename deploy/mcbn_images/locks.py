@@ -133,5 +133,9 @@ def _write(path: Path, head: str, pins: Iterable[WheelPin | DebPin]) -> None:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"there is no {path}: make it with `mcbn-images lock` (an application's: --spec FILE)"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error

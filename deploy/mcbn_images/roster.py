@@ -36,7 +36,11 @@ def read_roster(path: Path) -> RosterFile:
         members = json.loads(data)
         names = tuple(one["name"] for one in members["participants"])
         form = members["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path} is no roster, but something else in JSON: `mcbn-broker roster build` makes one"
+        ) from error
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} is no roster: {error}. Make one with `mcbn-broker roster build`") from error
     if form != FORMAT or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
         raise UsageError(f"{path} is no {FORMAT}, or has a participant without a name")

@@ -19,7 +19,7 @@ from mcbn_broker.ceremony.passphrase import Passphrase
 from mcbn_broker.errors import AuditError, KeystoreError, NotReadyError, UsageError
 from mcbn_broker.keystore.anchor import AnchorState
 from mcbn_broker.keystore.files import sync_folder
-from mcbn_broker.keystore.home import Home
+from mcbn_broker.keystore.home import Home, is_data_dir
 from mcbn_broker.keystore.identity import Identity
 from mcbn_broker.keystore.kek import KeyEncryptionKey
 from mcbn_broker.keystore.serve_lock import serve_lock
@@ -29,7 +29,6 @@ from mcbn_protocol.errors import ProtocolError
 from mcbn_protocol.fields import Fields
 from mcbn_protocol.messages import INCARNATION_BYTES
 
-_IDENTITY: Final = "broker.json"
 _OWN_FILES: Final = ("policy.toml", "broker.toml")
 _NOTE_BYTES: Final = 1024
 _ASIDE: Final = ".replaced-"
@@ -171,7 +170,7 @@ def known_here(root: Path, backup: Unpacked) -> Known:
         BackupError: Another broker lives there.
         KeystoreError: Its anchor is unreadable.
     """
-    place = root if _lives(root) else _aside(root)
+    place = root if is_data_dir(root) else _aside(root)
     if place is None:
         return Known(0, ())
     there, identity = Home.open(place, None), backup.home.identity
@@ -191,7 +190,7 @@ def _aside(root: Path) -> Path | None:
     start = f"{root.name}{_ASIDE}"
     if not root.parent.is_dir():
         return None
-    named = [path for path in root.parent.iterdir() if path.name.startswith(start) and _lives(path)]
+    named = [path for path in root.parent.iterdir() if path.name.startswith(start) and is_data_dir(path)]
     moved = {int(path.name[len(start) :]): path for path in named if path.name[len(start) :].isdecimal()}
     return moved[max(moved)] if moved else None
 
@@ -230,21 +229,17 @@ def put_in_place(
         _check_still(known_here(root, backup), known, root)
         _begin(backup, known, now=now, random=random)
         _check_still(known_here(root, backup), known, root)  # a large audit takes long to verify
-        return _move(backup.home.root, root, f"{root.name}{_ASIDE}{now}" if _lives(root) else None)
-
-
-def _lives(root: Path) -> bool:
-    return (root / _IDENTITY).exists()
+        return _move(backup.home.root, root, f"{root.name}{_ASIDE}{now}" if is_data_dir(root) else None)
 
 
 def _not_served(root: Path) -> AbstractContextManager[None]:
-    return serve_lock(root) if _lives(root) else nullcontext()
+    return serve_lock(root) if is_data_dir(root) else nullcontext()
 
 
 def _check_free(root: Path, *, replace: bool) -> None:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return
-    if not _lives(root):
+    if not is_data_dir(root):
         raise UsageError(f"{root} is not empty, and no broker's data directory: name another --data-dir")
     if not replace:
         raise NotReadyError(f"{root} is a broker's data directory: give --replace to move it aside, or name another")

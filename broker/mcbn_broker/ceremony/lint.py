@@ -48,6 +48,14 @@ def lint_text(name: str, data: bytes) -> list[Finding]:
     return list(_document(_parsed(name, text)))
 
 
+def is_policy(name: str, data: bytes) -> bool:
+    """Whether a document that `lint_text` took is looked at as a `policy.toml`, which `serve` would have to read."""
+    if name.endswith(".cel") or data.lstrip().startswith(b"{"):
+        return False
+    value = _parsed(name, data.decode("utf-8"))
+    return not _evidences(value) and "lease_seconds" not in value
+
+
 def _parsed(name: str, text: str) -> Mapping[str, Any]:
     try:
         value = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
@@ -60,12 +68,7 @@ def _parsed(name: str, text: str) -> Mapping[str, Any]:
 
 
 def _document(value: Mapping[str, Any]) -> Iterator[Finding]:
-    roles = value.get("roles")
-    evidence = [
-        (f"roles.{role}.evidence", terms["evidence"])
-        for role, terms in (roles.items() if isinstance(roles, dict) else ())
-        if isinstance(terms, dict) and "evidence" in terms
-    ]
+    evidence = _evidences(value)
     if not evidence:
         yield from _policy(value, "policy")
         return
@@ -73,6 +76,16 @@ def _document(value: Mapping[str, Any]) -> Iterator[Finding]:
     for where, list_of in evidence:
         for number, one in enumerate(list_of if isinstance(list_of, list) else [list_of], start=1):
             yield from _evidence(one if isinstance(one, dict) else {}, f"{where}[{number}]")
+
+
+def _evidences(value: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the reference values of each role that has some, and where they stand."""
+    roles = value.get("roles")
+    return [
+        (f"roles.{role}.evidence", terms["evidence"])
+        for role, terms in (roles.items() if isinstance(roles, dict) else ())
+        if isinstance(terms, dict) and "evidence" in terms
+    ]
 
 
 def _broken(rule: str, where: str, *, when: bool) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from mcbn_broker.ceremony.files import read_file
 from mcbn_broker.cli.documents import naming
 from mcbn_broker.cli.examples import examples
 from mcbn_broker.cli.options import DataDir, Force, Kek, KekFile, KmsEndpoint, Out
-from mcbn_broker.cli.paths import resolve_data_dir, resolve_kek
+from mcbn_broker.cli.paths import check_outside, resolve_data_dir, resolve_kek
 from mcbn_broker.cli.prompts import ask_words, read_passphrase
 from mcbn_broker.cli.termination import ended_by_sigterm
 from mcbn_broker.cli.text import say, say_next, show_facts, warn
@@ -65,6 +65,7 @@ def backup(
     still hold that epoch's key.
     """
     home = Home.open(resolve_data_dir(data_dir), None)
+    check_outside(out, "a backup is lost there with what it is the backup of")
     passphrase = read_passphrase(passphrase_file, new=True, of=_OF_BACKUP)
     with ended_by_sigterm():
         facts = write_backup(

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 from typing import Final
 
+from mcbn_broker.errors import UsageError
 from mcbn_broker.keystore.credentials import credentials_directory
+from mcbn_broker.keystore.home import is_data_dir
 from mcbn_broker.keystore.kek import find_kek
 from mcbn_broker.keystore.kek_source import KekSource, choose_kek
 
@@ -21,6 +23,17 @@ def resolve_data_dir(option: Path | None) -> Path:
     # The XDG base directory specification has relative paths ignored.
     base = Path(state) if Path(state).is_absolute() else Path.home() / ".local" / "state"
     return base / "mcbn-broker"
+
+
+def check_outside(out: Path, why: str) -> None:
+    """Check that a file would not lie in a broker's data directory, whichever it is.
+
+    Raises:
+        UsageError: It would; `why` says what that would spoil.
+    """
+    for folder in out.resolve().parents:
+        if is_data_dir(folder):
+            raise UsageError(f"{out} would lie in the broker's data directory {folder}: {why}; name a place outside")
 
 
 def resolve_kek_file(option: Path | None) -> Path:

@@ -20,7 +20,7 @@ from mcbn_broker.attestation.published_keys import parse_key_set
 from mcbn_broker.attestation.strict_json import NotStrictJsonError, parse_object
 from mcbn_broker.ceremony.drafts import Draft
 from mcbn_broker.ceremony.files import read_file
-from mcbn_broker.ceremony.lint import Finding, lint_text
+from mcbn_broker.ceremony.lint import Finding, is_policy, lint_text
 from mcbn_broker.ceremony.lint_rules import Severity
 from mcbn_broker.cli.documents import naming
 from mcbn_broker.cli.examples import examples
@@ -105,16 +105,25 @@ def lint(
     ],
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Warn about what a manifest, its terms or a policy forgets. Each with the consequence and the fix."""
-    found = [
-        (path, one) for path in files for one in lint_text(path.name, read_file(path, limit=limits.MANIFEST_BYTES))
-    ]
+    """Warn about what a manifest, its terms or a policy forgets. Each with the consequence and the fix.
+
+    A policy.toml that `serve` would not take is an error, as it is there.
+    """
+    found = [(path, one) for path in files for one in _lint_file(path)]
     if output is OutputFormat.JSON:
         emit_json({"findings": [_finding_json(path, one) for path, one in found]})
     else:
         _show_findings(found, files)
     if any(one.rule.severity is not Severity.NOTE for _path, one in found):
         raise typer.Exit(EXIT_CODES["findings"].number)
+
+
+def _lint_file(path: Path) -> list[Finding]:
+    data = read_file(path, limit=limits.MANIFEST_BYTES)
+    findings = lint_text(path.name, data)
+    if is_policy(path.name, data):
+        load_policy(path)
+    return findings
 
 
 def _moment(text: str) -> int:

@@ -128,7 +128,7 @@ def next_steps(found: Situation) -> list[str]:
         return [_expiry(found) + _towards_a_manifest(found)]
     if found.store.consent.state is ConsentState.PAUSED:
         return ["mcbn-broker consent allow, when you agree that the broker releases"]
-    return []
+    return [] if found.serving else ["mcbn-broker serve, or start its service: until then nothing is released"]
 
 
 def _towards_a_roster(found: Situation) -> list[str]:

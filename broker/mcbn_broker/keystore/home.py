@@ -25,6 +25,11 @@ _CONSENT_KEY: Final = "consent-key.public"
 _KEY_FILES: Final = {SealedKind.RELEASE_KEY: "release.key", SealedKind.CHALLENGE_KEY: "challenge.key"}
 
 
+def is_data_dir(folder: Path) -> bool:
+    """Whether a broker lives in a folder."""
+    return (folder / _IDENTITY).exists()
+
+
 class ChallengeKey(Secret):
     """The key of the MAC in this broker's challenges: 32 bytes."""
 
@@ -80,7 +85,7 @@ class Home:
             KeystoreError: The folder is open to others, or cannot be made.
         """
         make_private_folder(root)
-        if (root / _IDENTITY).exists():
+        if is_data_dir(root):
             raise NotReadyError(
                 f"{root} is already a broker's data directory: init would replace its keys; name another --data-dir, "
                 "or see `mcbn-broker status`"
@@ -100,8 +105,11 @@ class Home:
             KeystoreError: It is open to others.
             MalformedError: broker.json was altered.
         """
-        if not (root / _IDENTITY).exists():
-            raise NotReadyError(f"{root} is no broker's data directory: run `mcbn-broker init` first")
+        if not is_data_dir(root):
+            raise NotReadyError(
+                f"{root} is no broker's data directory: name yours with --data-dir or MCBN_DATA_DIR; "
+                "if there is none yet, run `mcbn-broker init`"
+            )
         check_private(root)
         return cls(root, Identity.parse(read_private(root / _IDENTITY)), kek, random)
 

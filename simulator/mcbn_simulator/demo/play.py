@@ -41,6 +41,9 @@ async def _play(*, as_json: bool, keep: bool) -> int:
         passed = await _perform(space, narrator, tell)
     if outcomes and not as_json:
         print_summary(outcomes, Console())
+        narrator.step(
+            "README.md says how participants start for real; --keep leaves the folder of all this to look at."
+        )
     return 0 if passed else 1
 
 

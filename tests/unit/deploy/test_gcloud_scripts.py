@@ -66,7 +66,7 @@ def test_a_vm_is_confidential_hardened_and_by_digest(run, fakes, hardware, expec
 
 def test_debug_and_an_external_address_are_asked_for_by_name(run, fakes):
     fakes.answer("instances create", "203.0.113.20\n")
-    words = (*VM, "--role", "server", "--hardware", "TDX", "--env", "MCBN_LISTEN=0.0.0.0:7443")
+    words = (*VM, *SERVER, *LISTEN)
     assert run("create-vm", *words, "--debug", "--external-address").returncode == 0
     (call,) = fakes.calls
     assert "--image-family=confidential-space-debug" in call
@@ -83,7 +83,8 @@ def test_every_variable_that_the_images_label_admits_can_be_set(run, fakes, role
     assert {name.removeprefix("tee-env-") for name in metadata_of(call) if name.startswith("tee-env-")} == set(names)
 
 
-LISTEN = ("--env", "MCBN_LISTEN=0.0.0.0:7443")
+MANIFEST = ("--env", "MCBN_MANIFEST=https://files.example/bundle.json")
+LISTEN = ("--env", "MCBN_LISTEN=0.0.0.0:7443", *MANIFEST)
 SERVER = ("--role", "server", "--hardware", "TDX")
 
 
@@ -94,6 +95,7 @@ SERVER = ("--role", "server", "--hardware", "TDX")
         ((*PLACE, *SERVER, *LISTEN, "--image", IMAGE + "0"), "by its digest"),
         ((*PLACE, *SERVER, *LISTEN), "--image is needed"),
         ((*VM, *SERVER), "--env MCBN_LISTEN=HOST:PORT is needed"),
+        ((*VM, *SERVER, "--env", "MCBN_LISTEN=0.0.0.0:7443"), "--env MCBN_MANIFEST=URL is needed"),
         ((*VM, *SERVER, *LISTEN, "--env", "MCBN_CONNECT=x:1"), "takes no MCBN_CONNECT"),
         ((*VM, *SERVER, *LISTEN, "--env", "LD_PRELOAD=/x"), "takes no LD_PRELOAD"),
         ((*VM, *SERVER, *LISTEN, "--env", "MCBN_LOG_LEVEL=INFO~tee-cmd=[]"), "a tilde"),
@@ -112,6 +114,13 @@ def test_a_vm_that_brokers_would_refuse_is_not_created(run, fakes, words, reason
     assert reason in result.stderr
     assert "usage: create-vm" in result.stderr
     assert fakes.calls == []
+
+
+@pytest.mark.parametrize("name", ["prepare", "prepare-build", "create-vm", "remove"])
+def test_help_is_no_mistake(run, fakes, name):
+    result = run(name, "--help")
+    assert (result.returncode, result.stderr, fakes.calls) == (0, "", [])
+    assert f"usage: {name} --project" in result.stdout
 
 
 def test_prepare_grants_three_roles_and_opens_one_port(run, fakes):
@@ -287,7 +296,7 @@ def kind_of(call):
 def test_remove_deletes_everything_that_the_others_make(run, fakes):
     run("prepare", *PLACE, "--repository", "mcbn", "--source-range", "203.0.113.10/32", "--nat")
     run("create-vm", *VM, *SERVER, *LISTEN)
-    run("create-vm", *VM, "--role", "client", "--hardware", "TDX", "--env", "MCBN_CONNECT=x:1")
+    run("create-vm", *VM, "--role", "client", "--hardware", "TDX", "--env", "MCBN_CONNECT=x:1", *MANIFEST)
     assert run("remove", *PLACE, "--repository", "mcbn").returncode == 0
     made, removed = made_and_removed(fakes)
     nats = {one for one in made if one[0][-1] == "nats"}  # they go with their router

@@ -24,6 +24,7 @@ from tests.unit.deploy.conftest import DIGEST, IMAGE, ROOT
 
 NAME = "mcbn-smoke-0a1b2c"
 PLAN = Plan(project="demo-project", zone="europe-west4-b", hardware="TDX", debug=False, name=NAME)
+MANIFEST = {"MCBN_MANIFEST": "https://10.77.0.4:5001/v1/manifest"}
 TOKEN = "ya29.a-secret-token"
 
 
@@ -135,7 +136,7 @@ async def test_start_orders_a_vm_by_digest(fakes, folder, talk, role, debug):
     plan = Plan(project="demo-project", zone="europe-west4-b", hardware="SEV", debug=debug, name=NAME)
     google = GoogleCloud(plan, folder, Programs(Narrator(Console(file=talk))))
     name = "MCBN_CONNECT" if role is Role.CLIENT else "MCBN_LISTEN"
-    assert await google.start(Order(role, IMAGE, {name: "10.77.0.3:7443"})) == address
+    assert await google.start(Order(role, IMAGE, {name: "10.77.0.3:7443", **MANIFEST})) == address
     call = fakes.call(f"{NAME}-{role}")
     assert "--confidential-compute-type=SEV" in call
     assert ("--image-family=confidential-space-debug" in call) is debug
@@ -145,7 +146,7 @@ async def test_start_orders_a_vm_by_digest(fakes, folder, talk, role, debug):
 
 
 async def test_a_vm_takes_the_place_of_the_one_before_and_can_boot_the_debug_image_alone(google, fakes):
-    order = Order(Role.CLIENT, IMAGE, {"MCBN_CONNECT": "10.77.0.3:7443"})
+    order = Order(Role.CLIENT, IMAGE, {"MCBN_CONNECT": "10.77.0.3:7443", **MANIFEST})
     await google.start(order)
     await google.start(dataclasses.replace(order, debug=True))
     client, verbs = f"{NAME}-client", ("create", "delete")
@@ -169,8 +170,8 @@ async def test_a_console_that_cannot_be_read_says_why(google, fakes):
 async def test_close_deletes_everything_that_was_made(google, fakes):
     answer_ssh(fakes)
     await google.open([5001])
-    await google.start(Order(Role.SERVER, IMAGE, {"MCBN_LISTEN": "0.0.0.0:7443"}))
-    await google.start(Order(Role.CLIENT, IMAGE, {"MCBN_CONNECT": "10.77.0.2:7443"}))
+    await google.start(Order(Role.SERVER, IMAGE, {"MCBN_LISTEN": "0.0.0.0:7443", **MANIFEST}))
+    await google.start(Order(Role.CLIENT, IMAGE, {"MCBN_CONNECT": "10.77.0.2:7443", **MANIFEST}))
     await google.close()
 
     def named(verb):

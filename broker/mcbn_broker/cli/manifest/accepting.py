@@ -36,3 +36,5 @@ def accept(
     say(f"Epoch {agreed.manifest.epoch} is accepted: {agreed.hash.hex()}, valid from {validity}.")
     if consent.state is ConsentState.PAUSED:
         say_next("consent is paused, so nothing is released: mcbn-broker consent allow; and mcbn-broker serve")
+    else:
+        say("Consent is allowed already, and holds for this epoch too; mcbn-broker consent pause ends it.")

@@ -64,7 +64,10 @@ def draft(
     participants, committed = read_participants([*(cards or ()), *(commitments or ()), *(files or ())], agreed)
     before = None if previous is None else read_predecessor(previous, agreed)
     if before is not None and not before.agreed:
-        warn(f"epoch {before.epoch} was never signed by all; this draft opens the next one in its place.")
+        warn(
+            f"{previous} is a draft: right only if epoch {before.epoch} was never signed by all, and then this one "
+            "opens the next one in its place. If it was, give its bundle."
+        )
     made = draft_manifest(
         agreed, read_terms(terms), cards=participants, commitments=committed, previous=before, now=now()
     )

@@ -44,7 +44,7 @@ def show(
         return
     show_terms(draft.manifest, draft.hash, talk=False)
     verified = "verified" if roster is not None else "NOT verified: give --roster"
-    say(f"Signed by: {', '.join(signers) or 'nobody yet'} ({verified})")
+    say(f"Signed by: {', '.join(signers)} ({verified})" if signers else "Signed by: nobody yet")
 
 
 def _read(data: bytes, roster: Roster | None) -> tuple[Draft, list[str]]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mcbn_broker.ceremony.drafts import Draft
 from mcbn_broker.ceremony.files import PUBLIC, write_new
 from mcbn_broker.ceremony.signing import check_own_commitment, sign_draft, signer_of
 from mcbn_broker.ceremony.signing_session import signing_session
@@ -63,5 +64,15 @@ def sign(
     say(f"{signer} has signed epoch {draft.manifest.epoch}, manifest {draft.hash.hex()}: {out}")
     say_next(
         f"send {out} to whoever bundles: "
-        f"mcbn-broker manifest bundle {manifest} *.signature.json --roster {roster} --out bundle.json"
+        f"mcbn-broker manifest bundle {manifest} {_everybodys(out, signer)} --roster {roster} --out {_bundle(draft)}"
     )
+
+
+def _everybodys(out: Path, signer: str) -> str:
+    """Return a pattern for the signatures of all, if they are called as this one is, but for the signer's name."""
+    return f"*{out.name.removeprefix(signer)}" if out.name.startswith(f"{signer}.") else "SIGNATURE..."
+
+
+def _bundle(draft: Draft) -> str:
+    epoch = draft.manifest.epoch
+    return "bundle.json" if epoch == 1 else f"bundle-{epoch}.json"

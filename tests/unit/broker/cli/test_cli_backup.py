@@ -493,6 +493,12 @@ def test_a_backup_is_not_written_over_another_file(backup, site):
 # --- what is no backup
 
 
+def test_a_backup_does_not_go_where_it_is_lost_with_the_rest(world, store, site):
+    refused = site("backup", "--out", world.root / "alice.backup")
+    assert (refused.status, "a backup is lost there" in refused.err) == (2, True)
+    assert not (world.root / "alice.backup").exists()
+
+
 def test_a_backup_that_is_not_there_is_named_before_the_passphrase_is_asked_for(site, tmp_path):
     refused = site("restore", tmp_path / "nope.backup", root=tmp_path / "new", passphrase="absent")
     assert refused.status == 2

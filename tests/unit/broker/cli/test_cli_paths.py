@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mcbn_broker.cli import paths
-from mcbn_broker.errors import UsageError
+from mcbn_broker.errors import EXIT_CODES, UsageError
 
 
 @pytest.fixture
@@ -15,6 +15,19 @@ def user(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     return tmp_path
+
+
+def test_nothing_else_is_written_into_a_data_directory(tmp_path, command):
+    (tmp_path / "data/deep").mkdir(parents=True)
+    (tmp_path / "data/broker.json").touch()
+    (tmp_path / "passphrase").touch(0o600)
+    (tmp_path / "passphrase").write_text("correct horse battery staple")
+    words = ("--passphrase-file", tmp_path / "passphrase")
+    refused = command("consent-key", "new", "--out", tmp_path / "data/deep/alice.consent-key.json", *words)
+    assert refused.status == EXIT_CODES["usage"].number
+    assert f"would lie in the broker's data directory {tmp_path / 'data'}: " in refused.err
+    assert not any((tmp_path / "data/deep").iterdir())
+    assert command("consent-key", "new", "--out", tmp_path / "alice.consent-key.json", *words).status == 0
 
 
 def test_option_wins(user):

@@ -161,6 +161,24 @@ def test_a_policy_file(command: Any, tmp_path: Path) -> None:
     assert lint(command, tmp_path / "policy.toml", "maximum_token_age_seconds = 60\n") == (0, [])
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('project_number = ["1"]\nmaximum_token_age_seconds = 300\n', "project_number"),
+        ("[deny]\nfoo = 1\n", "deny"),
+        ('conditions = ["assertion.foo ==="]\n', "condition 1"),
+    ],
+)
+def test_a_policy_that_serve_would_refuse_is_refused_here_too(
+    command: Any, tmp_path: Path, text: str, problem: str
+) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(text)
+    result = command("policy", "lint", path)
+    assert result.status == EXIT_CODES["usage"].number
+    assert problem in result.err
+
+
 def test_a_table_for_people(command: Any, tmp_path: Path) -> None:
     path = tmp_path / "sample.cel"
     path.write_text(SAMPLE)

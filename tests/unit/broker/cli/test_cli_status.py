@@ -101,7 +101,12 @@ def test_a_second_init_says_what_else_may_have_been_meant(command, tmp_path):
 
 
 def test_nothing_to_do_once_it_releases():
-    assert status.next_steps(situation(manifest())) == []
+    assert status.next_steps(situation(manifest(), serving=True)) == []
+
+
+def test_a_broker_that_could_release_but_does_not_run_is_to_be_started():
+    (step,) = status.next_steps(situation(manifest()))
+    assert step.startswith("mcbn-broker serve")
 
 
 @pytest.mark.parametrize(
